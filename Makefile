@@ -33,7 +33,7 @@ help:
 	@echo 'make lint         check the format, lints and documentation; make check also runs every test'
 	@echo 'make bench        compare speed and memory with PyTorch'
 	@echo 'make bench-gpu    the same on a GPU (not yet run on one)'
-	@echo 'make scale        make the tables and figures of docs/scale.md; make scale-measure repeats their measurements'
+	@echo 'make scale        make the tables of docs/scale.md; make scale-measure repeats their measurements'
 	@echo 'make wheel        build the Python package in dist/; make test-python tests it'
 	@echo 'make fuzz         fuzz the readers of files and requests (needs a nightly compiler and cargo-fuzz)'
 	@echo 'make build        build only the medst command, in target/release'
@@ -127,7 +127,7 @@ bench-gpu: libtorch
 	$(BUILD) build --release --workspace --examples
 	BIN=target/release/examples tools/bench_gpu.sh
 
-# Makes the tables and figures of docs/scale.md from docs/scale/measured.json.
+# Makes the tables of docs/scale.md from docs/scale/measured.json.
 scale: libtorch
 	LIBTORCH=$(CURDIR)/.libtorch cargo build --release --manifest-path lab/Cargo.toml -p simulate-scale
 	lab/target/release/simulate-scale measured=docs/scale/measured.json out=docs/scale

@@ -129,16 +129,16 @@ def evaluate(
     medst.InputError
         A task that was requested by name cannot be evaluated on the corpus, or vectors do not fit.
     """
-    asked = _asked(task, split, protocol, label, by, replicates, seed)
+    options = _options(task, split, protocol, label, by, replicates, seed)
     show = shown(progress)
     try:
         if isinstance(embeddings, Model):
             if reports is not None or features is not None or texts is not None:
                 raise InputError("reports, features and texts can only be given with embeddings; a model computes its own")
-            answer, text = native.evaluate_model(asked, corpus._corpus, embeddings._engine, show)
+            answer, text = native.evaluate_model(options, corpus._corpus, embeddings._engine, show)
         else:
             answer, text = native.evaluate_vectors(
-                asked,
+                options,
                 corpus._corpus,
                 lent(_rows("embeddings", embeddings, corpus)),
                 None if reports is None else lent(_rows("reports", reports, corpus)),
@@ -161,10 +161,10 @@ def evaluation_texts(task: str | Sequence[str], corpus: Corpus, **options: Any) 
     unknown = set(options) - set(defaults)
     if unknown:
         raise TypeError(f"evaluation_texts() got unexpected arguments {sorted(unknown)}")
-    return native.evaluation_texts(_asked(task, **{**defaults, **options}), corpus._corpus)
+    return native.evaluation_texts(_options(task, **{**defaults, **options}), corpus._corpus)
 
 
-def _asked(
+def _options(
     task: str | Sequence[str],
     split: str | None,
     protocol: str,

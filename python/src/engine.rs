@@ -11,7 +11,7 @@ use medst_data::json;
 use medst_infer::eval::Vectors;
 use medst_infer::infer::align::Alignment;
 use medst_infer::infer::calibrate::Calibration;
-use medst_infer::infer::classes::{Class, Classes, Kind, Prototypes};
+use medst_infer::infer::classes::{Class, ClassKind, Classes, Prototypes};
 use medst_infer::infer::compare::{self, TimePoint};
 use medst_infer::infer::course::CourseCalibration;
 use medst_infer::infer::draw::Canvas;
@@ -205,7 +205,7 @@ impl Engine {
         let images = std::mem::take(&mut *rows.values());
         let width = rows.width;
         task::run(py, None, move |_| {
-            let kind = if exclusive { Kind::Exclusive } else { Kind::Findings };
+            let kind = if exclusive { ClassKind::Exclusive } else { ClassKind::Findings };
             let class = |ClassSentences { name, positive, negative }| Class { name, positive, negative };
             let classes = match file {
                 Some(file) => Classes::read(&file)?,

@@ -9,12 +9,12 @@ use medst_data::json;
 use medst_data::progress::Progress;
 use medst_data::split::Split;
 use medst_infer::eval::Vectors;
-use medst_infer::eval::bootstrap::Bootstrap;
 use medst_infer::eval::encode::{Encoder, ModelEncoder, RowVectors, Studies};
 use medst_infer::eval::report::Evaluation;
 use medst_infer::eval::result::{Protocol, Task};
 use medst_infer::eval::suite::{CorpusPart, Suite};
 use medst_infer::infer::Origin;
+use medst_infer::stats::bootstrap::Bootstrap;
 use medst_model::{Error, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -28,7 +28,7 @@ use crate::task::{self, Watched};
 /// The options of an evaluation, with the names of `medst.evaluate`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-pub struct Asked {
+pub struct EvaluationOptions {
     tasks: Vec<String>,
     protocol: String,
     split: Option<String>,
@@ -38,7 +38,7 @@ pub struct Asked {
     seed: u64,
 }
 
-impl Asked {
+impl EvaluationOptions {
     fn suite(self, py: Python<'_>) -> PyResult<Suite> {
         let task = |name: &String| {
             name.parse::<Task>().map_err(|expected| errors::input(py, format!("task \"{name}\": {expected}")))
@@ -105,7 +105,7 @@ impl Encoder for Held {
 #[expect(clippy::too_many_arguments, reason = "all that vectors may come with, called by name from one place")]
 pub fn evaluate_vectors(
     py: Python<'_>,
-    asked: Asked,
+    options: EvaluationOptions,
     corpus: &data::Corpus,
     images: Bound<'_, PyCapsule>,
     reports: Option<Bound<'_, PyCapsule>>,
@@ -113,7 +113,7 @@ pub fn evaluate_vectors(
     texts: Option<(Vec<String>, Bound<'_, PyCapsule>)>,
     show: Option<Py<PyAny>>,
 ) -> PyResult<(String, String)> {
-    let suite = asked.suite(py)?;
+    let suite = options.suite(py)?;
     let studies = corpus.corpus.studies().len();
     let read = |what: &str, capsule: Bound<'_, PyCapsule>, expected: usize| {
         let vectors = Vectors::from_tensor(&Lent::new(&capsule)?.tensor);
@@ -141,12 +141,12 @@ pub fn evaluate_vectors(
 #[pyfunction]
 pub fn evaluate_model(
     py: Python<'_>,
-    asked: Asked,
+    options: EvaluationOptions,
     corpus: &data::Corpus,
     engine: &Engine,
     show: Option<Py<PyAny>>,
 ) -> PyResult<(String, String)> {
-    let suite = asked.suite(py)?;
+    let suite = options.suite(py)?;
     let corpus: Arc<Corpus> = corpus.corpus.clone();
     task::run(py, show.as_ref(), |watched| {
         let engine = engine.engine.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +163,7 @@ fn evaluate(suite: &Suite, encoder: &dyn Encoder, corpus: &Corpus, watched: &Wat
 
 /// The texts that tasks compare.
 #[pyfunction]
-pub fn evaluation_texts(py: Python<'_>, asked: Asked, corpus: &data::Corpus) -> PyResult<Vec<String>> {
-    let suite = asked.suite(py)?;
+pub fn evaluation_texts(py: Python<'_>, options: EvaluationOptions, corpus: &data::Corpus) -> PyResult<Vec<String>> {
+    let suite = options.suite(py)?;
     Ok(py.detach(|| suite.texts(std::slice::from_ref(corpus.corpus.as_ref()))))
 }

@@ -68,7 +68,7 @@ mod _medst {
     #[pymodule_export]
     const ENGINE: &str = medst_model::device::ENGINE;
     #[pymodule_export]
-    const MS_CXR_T: [&str; 5] = medst_infer::eval::prompts::MS_CXR_T;
+    const MS_CXR_T: [&str; 5] = medst_infer::labels::prompts::MS_CXR_T;
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 }

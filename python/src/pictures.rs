@@ -13,13 +13,13 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-/// A radiograph, named for messages.
-pub struct Picture {
+/// A radiograph as Python passes it, named for messages.
+pub struct InputPicture {
     name: String,
-    source: Source,
+    content: PictureContent,
 }
 
-enum Source {
+enum PictureContent {
     File(PathBuf),
     /// The bytes of a JPEG, PNG or DICOM file.
     Encoded(Vec<u8>),
@@ -29,28 +29,28 @@ enum Source {
 
 /// From `("file", path)`, `("bytes", name, data)` or
 /// `("pixels", name, data, height, width, channels)`.
-impl FromPyObject<'_, '_> for Picture {
+impl FromPyObject<'_, '_> for InputPicture {
     type Error = PyErr;
 
-    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Picture> {
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<InputPicture> {
         let parts = object.cast::<PyTuple>().map_err(PyErr::from)?;
         let kind: String = parts.get_item(0)?.extract()?;
         if kind == "file" {
             let path: PathBuf = parts.get_item(1)?.extract()?;
-            return Ok(Picture { name: path.display().to_string(), source: Source::File(path) });
+            return Ok(InputPicture { name: path.display().to_string(), content: PictureContent::File(path) });
         }
         let name: String = parts.get_item(1)?.extract()?;
         let data = parts.get_item(2)?.cast_into::<PyBytes>()?.as_bytes().to_vec();
-        let source = match kind.as_str() {
-            "bytes" => Source::Encoded(data),
+        let content = match kind.as_str() {
+            "bytes" => PictureContent::Encoded(data),
             "pixels" => {
                 let (height, width, channels) = (parts.get_item(3)?, parts.get_item(4)?, parts.get_item(5)?);
                 let (height, width, channels) = (height.extract()?, width.extract()?, channels.extract()?);
-                Source::Pixels(GreyImage::of_samples(width, height, channels, data))
+                PictureContent::Pixels(GreyImage::of_samples(width, height, channels, data))
             }
             _ => return Err(PyTypeError::new_err(format!("an image of kind {kind}"))),
         };
-        Ok(Picture { name, source })
+        Ok(InputPicture { name, content })
     }
 }
 
@@ -59,13 +59,13 @@ fn named(name: &str, reason: ImageError) -> Error {
     medst_data::Error::Image { path: name.into(), reason }.into()
 }
 
-impl Picture {
+impl InputPicture {
     /// Preprocesses the picture for the model.
     fn see(&self, preprocessing: Preprocessing) -> Result<Radiograph> {
-        let seen = match &self.source {
-            Source::File(path) => return preprocessing.open(path),
-            Source::Encoded(bytes) => preprocessing.decode(bytes),
-            Source::Pixels(picture) => {
+        let seen = match &self.content {
+            PictureContent::File(path) => return preprocessing.open(path),
+            PictureContent::Encoded(bytes) => preprocessing.decode(bytes),
+            PictureContent::Pixels(picture) => {
                 picture.as_ref().map_err(ImageError::clone).and_then(|picture| preprocessing.picture(picture))
             }
         };
@@ -75,21 +75,21 @@ impl Picture {
     /// The position of its parts, for boxes in the pixels of the original picture.
     fn canvas(&self, preprocessing: Preprocessing) -> Result<Canvas> {
         let (side, stored) = (preprocessing.side(), preprocessing.stored());
-        let canvas = match &self.source {
-            Source::File(path) => return draw::open(path, preprocessing.decoding, side, stored),
-            Source::Encoded(bytes) => {
+        let canvas = match &self.content {
+            PictureContent::File(path) => return draw::open(path, preprocessing.decoding, side, stored),
+            PictureContent::Encoded(bytes) => {
                 load::picture_of(bytes, preprocessing.decoding).and_then(|picture| Canvas::new(picture, side, stored))
             }
-            Source::Pixels(picture) => picture.clone().and_then(|picture| Canvas::new(picture, side, stored)),
+            PictureContent::Pixels(picture) => picture.clone().and_then(|picture| Canvas::new(picture, side, stored)),
         };
         canvas.map_err(|reason| named(&self.name, reason))
     }
 
     fn is_frontal(&self, view: DeclaredView) -> Result<bool> {
-        match &self.source {
-            Source::File(path) => Ok(check_view(path, view)?),
-            Source::Encoded(bytes) => check_view_of(bytes, view).map_err(|reason| named(&self.name, reason)),
-            Source::Pixels(_) => Ok(view != DeclaredView::Lateral),
+        match &self.content {
+            PictureContent::File(path) => Ok(check_view(path, view)?),
+            PictureContent::Encoded(bytes) => check_view_of(bytes, view).map_err(|reason| named(&self.name, reason)),
+            PictureContent::Pixels(_) => Ok(view != DeclaredView::Lateral),
         }
     }
 }
@@ -99,8 +99,8 @@ impl Picture {
 #[pyo3(from_item_all)]
 pub struct Study {
     pub name: String,
-    frontal: Option<Picture>,
-    lateral: Option<Picture>,
+    frontal: Option<InputPicture>,
+    lateral: Option<InputPicture>,
     /// `auto`, `frontal` or `lateral`: the view of the first picture if its file does not state
     /// one.
     view: String,
@@ -112,7 +112,7 @@ pub struct Study {
 impl Study {
     /// Its frontal and its lateral view, according to their files. A single picture may turn out to
     /// be lateral.
-    fn placed(&self) -> Result<[Option<&Picture>; 2]> {
+    fn placed(&self) -> Result<[Option<&InputPicture>; 2]> {
         let view = match self.view.as_str() {
             "frontal" => DeclaredView::Frontal,
             "lateral" => DeclaredView::Lateral,

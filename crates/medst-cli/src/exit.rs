@@ -30,7 +30,7 @@ pub fn code(result: anyhow::Result<()>) -> u8 {
     let code = code.unwrap_or(1);
     match launch::process_name() {
         None => eprintln!("medst: {text}"),
-        Some(place) => eprintln!("medst: {place}: {text}"),
+        Some(process) => eprintln!("medst: {process}: {text}"),
     }
     // On a stop request, all processes stop together. The others do not notice any other error of
     // this process, so they are ended.

@@ -36,8 +36,8 @@ pub fn catch_interrupt() -> anyhow::Result<()> {
             }
             match crate::launch::process_name() {
                 None => eprintln!("stopping at the next safe point; interrupt again to stop at once"),
-                Some(place) => eprintln!(
-                    "medst: {place}: received a signal to stop, from a scheduler or because another process was \
+                Some(process) => eprintln!(
+                    "medst: {process}: received a signal to stop, from a scheduler or because another process was \
                      lost; stopping at the next safe point if the other processes still run. Start the job again \
                      (pretrain: with --resume) to continue from there"
                 ),

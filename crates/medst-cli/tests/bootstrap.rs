@@ -76,8 +76,8 @@ esac
 #[test]
 fn a_machine_without_a_gpu_gets_the_small_build_once() {
     let checkout = Checkout::new(false);
-    let asked = checkout.run(&[]).unwrap();
-    assert!(asked.len() == 1 && asked[0].contains("--require-hashes --no-deps"), "{asked:?}");
+    let installs = checkout.run(&[]).unwrap();
+    assert!(installs.len() == 1 && installs[0].contains("--require-hashes --no-deps"), "{installs:?}");
     let packages = fs::read_to_string(checkout.0.path().join(".venv/cpu.txt")).unwrap();
     let named: Vec<&str> = packages.lines().filter(|line| !line.trim_start().starts_with("--hash=")).collect();
     assert!(named.len() == 3 && named[2].starts_with(&format!("torch=={} ", VERSION.trim())), "{packages}");

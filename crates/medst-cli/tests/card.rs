@@ -19,8 +19,8 @@ fn cards_say_what_is_known_and_ask_the_rest() {
     let at = folder.path();
     said(at, &["phantom", "cohort", "--subjects", "24", "--size", "96"], 0);
     said(at, &["prepare", "table", "cohort/studies.csv", "--out", "corpus", "--image-size", "64"], 0);
-    let own = ["data.corpus=corpus", "train.output=run", "train.max_steps=1"];
-    said(at, &with(&["pretrain", &tiny()], &[SMALL, &own].concat()), 0);
+    let settings = ["data.corpus=corpus", "train.output=run", "train.max_steps=1"];
+    said(at, &with(&["pretrain", &tiny()], &[SMALL, &settings].concat()), 0);
     said(
         at,
         &[

@@ -15,16 +15,16 @@ fn json(text: &str) -> serde_json::Value {
 /// A figure of a printed evaluation.
 fn figure(evaluation: &serde_json::Value, corpus: usize, task: &str, group: &str, name: &str) -> f64 {
     let tasks = evaluation["corpora"][corpus]["tasks"].as_array().unwrap();
-    let own = tasks.iter().find(|own| own["task"] == task).unwrap_or_else(|| panic!("no {task}"));
-    let figures = own["figures"].as_array().unwrap();
+    let result = tasks.iter().find(|result| result["task"] == task).unwrap_or_else(|| panic!("no {task}"));
+    let figures = result["figures"].as_array().unwrap();
     let found = figures.iter().find(|figure| figure["group"] == group && figure["name"] == name);
     found.unwrap_or_else(|| panic!("no {group} {name} in {figures:?}"))["value"].as_f64().unwrap()
 }
 
 /// A tiny model, pre-trained for some steps on a corpus.
 fn pretrain(at: &Path, corpus: &str, run_folder: &str, settings: &[&str]) {
-    let own = [format!("data.corpus={corpus}"), format!("train.output={run_folder}")];
-    let all: Vec<&str> = own.iter().map(String::as_str).chain(settings.iter().copied()).collect();
+    let settings_of_run = [format!("data.corpus={corpus}"), format!("train.output={run_folder}")];
+    let all: Vec<&str> = settings_of_run.iter().map(String::as_str).chain(settings.iter().copied()).collect();
     run(at, &with(&["-q", "pretrain", &tiny()], &all), 0);
 }
 
@@ -110,8 +110,8 @@ fn the_literatures_protocols_and_subgroups_are_a_command_each() {
     prepare(&["chexpert", "raw/chexpert", "--out", "chexpert"]);
     pretrain(at, "table", "model", &UNTRAINED);
     let eval = |arguments: &[&str]| {
-        let own = ["-q", "--json", "eval", "--model", "model", "--replicates", "50"];
-        json(&run(at, &[&own[..], arguments].concat(), 0).0)
+        let command = ["-q", "--json", "eval", "--model", "model", "--replicates", "50"];
+        json(&run(at, &[&command[..], arguments].concat(), 0).0)
     };
 
     let literature = ["--protocol", "literature"];
@@ -119,12 +119,12 @@ fn the_literatures_protocols_and_subgroups_are_a_command_each() {
     // There are so few pairs that some seeds leave a finding without pairs to test on; its figure
     // then gives that reason.
     let tasks = pairs["corpora"][0]["tasks"].as_array().unwrap();
-    let heads = tasks.iter().find(|own| own["task"] == "temporal-image").unwrap()["figures"].as_array().unwrap();
+    let heads = tasks.iter().find(|result| result["task"] == "temporal-image").unwrap()["figures"].as_array().unwrap();
     for readout in ["concatenation", "difference"] {
-        let named = heads.iter().filter(|own| own["name"] == format!("macro accuracy, {readout}"));
-        let named: Vec<&serde_json::Value> = named.filter(|own| own["group"] != "mean").collect();
+        let named = heads.iter().filter(|figure| figure["name"] == format!("macro accuracy, {readout}"));
+        let named: Vec<&serde_json::Value> = named.filter(|figure| figure["group"] != "mean").collect();
         assert_eq!(named.len(), 5, "a figure for each finding");
-        assert!(named.iter().all(|own| own["value"].is_number() || own["undefined"].is_string()), "{named:?}");
+        assert!(named.iter().all(|figure| figure["value"].is_number() || figure["undefined"].is_string()), "{named:?}");
     }
     for column in ["standard", "reversed", "combined", "consistency"] {
         assert!((0.0..=1.0).contains(&figure(&pairs, 0, "progression", "mean", column)));
@@ -153,7 +153,8 @@ fn the_literatures_protocols_and_subgroups_are_a_command_each() {
     for (a, b) in broken_down.iter().zip(&whole) {
         assert_eq!((&a["name"], &a["value"], &a["interval"]), (&b["name"], &b["value"], &b["interval"]));
     }
-    let accuracy = broken_down.iter().find(|own| own["group"] == "100 %" && own["name"] == "accuracy").unwrap();
+    let accuracy =
+        broken_down.iter().find(|figure| figure["group"] == "100 %" && figure["name"] == "accuracy").unwrap();
     let [sex, age] = [&accuracy["by"][0], &accuracy["by"][1]];
     assert_eq!((sex["column"].as_str(), age["column"].as_str()), (Some("Sex"), Some("Age")));
     let rows: u64 = sex["parts"].as_array().unwrap().iter().map(|part| part["rows"].as_u64().unwrap()).sum();
@@ -187,10 +188,10 @@ fn encoders_are_compared_with_the_first_on_the_same_subjects() {
     pretrain(at, "corpus", "one", &UNTRAINED);
     pretrain(at, "corpus", "other", &[&UNTRAINED[..], &["train.seed=7"]].concat());
     run(at, &["-q", "embed", "corpus", "--model", "one", "--features", "--out", "one.parquet"], 0);
-    let asked = ["-q", "--json", "eval", "retrieval", "linear-probe", "--corpus", "corpus", "--split", "test"];
+    let command = ["-q", "--json", "eval", "retrieval", "linear-probe", "--corpus", "corpus", "--split", "test"];
     let encoders =
         ["--model", "one", "--model", "other", "--embeddings", "one.parquet", "--out", "board", "--replicates", "50"];
-    let result = json(&run(at, &[&asked[..], &encoders].concat(), 0).0);
+    let result = json(&run(at, &[&command[..], &encoders].concat(), 0).0);
     assert_eq!(result["evaluations"].as_array().unwrap().len(), 3);
     let rows = result["rows"].as_array().unwrap();
     assert!(rows.len() >= 4, "{rows:?}");
@@ -219,7 +220,7 @@ fn encoders_are_compared_with_the_first_on_the_same_subjects() {
     }
     assert!(!page.contains("http") && at.join("board/3/report.html").exists());
     let lacking = ["--model", "one", "--embeddings", "one.parquet", "--text-embeddings", "a", "--text-embeddings", "b"];
-    let (_, err) = run(at, &[&asked[..], &lacking].concat(), 1);
+    let (_, err) = run(at, &[&command[..], &lacking].concat(), 1);
     assert!(err.contains("--text-embeddings is given 2 times and --embeddings 1 times"), "{err}");
 }
 
@@ -244,8 +245,8 @@ fn training_shows_on_real_radiographs() {
     pretrain(at, "open-cxr", "trained", &learn);
     pretrain(at, "open-cxr", "untrained", &UNTRAINED);
     let eval = |model: &str, more: &[&str]| {
-        let own = ["-q", "--json", "eval", "--model", model, "--replicates", "100"];
-        json(&run(at, &[&own[..], more].concat(), 0).0)
+        let command = ["-q", "--json", "eval", "--model", model, "--replicates", "100"];
+        json(&run(at, &[&command[..], more].concat(), 0).0)
     };
     // Report retrieval among the 35 studies that were learnt. (35 studies teach nothing about the
     // 24 test studies: seen were 21 % trained and 21 % untrained.) Seen: 60 % trained, 20 %
@@ -265,6 +266,6 @@ fn training_shows_on_real_radiographs() {
     assert!(figure(&result, 0, "linear-probe", "100 %", "accuracy") > 0.0);
     let across = figure(&result, 1, "retrieval", "same subject, another time", "recall@5");
     let figures = result["corpora"][1]["tasks"][0]["figures"].as_array().unwrap();
-    let chance = figures.iter().find(|own| own["name"] == "recall@5").unwrap()["chance"].as_f64().unwrap();
+    let chance = figures.iter().find(|figure| figure["name"] == "recall@5").unwrap()["chance"].as_f64().unwrap();
     assert!(across > chance, "same patient across time: recall@5 {across}, chance {chance}");
 }

@@ -70,27 +70,28 @@ fn it_learns_and_the_result_is_a_model_for_every_command() {
     let steps = lines(&at.join("run"), "train");
     assert_eq!(steps.len() as u64, summary["steps"].as_u64().unwrap());
     let mean =
-        |steps: &[Value]| steps.iter().map(|own| own["loss"].as_f64().unwrap()).sum::<f64>() / steps.len() as f64;
+        |steps: &[Value]| steps.iter().map(|step| step["loss"].as_f64().unwrap()).sum::<f64>() / steps.len() as f64;
     assert!(mean(&steps[steps.len() - 5..]) < 0.7 * mean(&steps[..5]), "the loss fell too little");
     assert!(summary["validation"][0]["value"].as_f64().unwrap() > 0.9, "{summary}");
     assert!(
         fs::read_dir(at.join("run"))
             .unwrap()
-            .any(|own| { own.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents") })
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents") })
     );
 
     // Frozen stages, the report encoder and the projections are unchanged; the trained stages and
     // the head are not.
     let shipped = weights(&repository().join("models/phantom/model.safetensors"));
-    let own = weights(&at.join("run/last/model.safetensors"));
+    let tuned_weights = weights(&at.join("run/last/model.safetensors"));
     let is_head = |name: &str| name.starts_with("task_head.");
     for (name, was) in &shipped {
-        let (_, is) = own.iter().find(|own| own.0 == *name).unwrap_or_else(|| panic!("{name} is missing"));
+        let (_, is) =
+            tuned_weights.iter().find(|weight| weight.0 == *name).unwrap_or_else(|| panic!("{name} is missing"));
         let last = name.starts_with("image_encoder.blocks.2") && !name.contains("lateral_expert");
         let trained = name.starts_with("image_encoder.blocks.1") || last || name.starts_with("image_encoder.norm");
         assert_eq!(was.to_kind(is.kind()) != *is, trained, "{name}");
     }
-    assert_eq!(own.iter().filter(|own| is_head(&own.0)).count(), 2);
+    assert_eq!(tuned_weights.iter().filter(|weight| is_head(&weight.0)).count(), 2);
 
     // Its head in a table; its encoder wherever a model is taken.
     let (out, _) = run(at, &["-q", "--json", "predict", "corpus", "--model", "run", "--out", "p.csv"], 0);
@@ -116,7 +117,8 @@ fn it_learns_and_the_result_is_a_model_for_every_command() {
     let predicted: Value = serde_json::from_str(&out).unwrap();
     let first = &predicted["studies"][0];
     assert!(first["previous"].is_string());
-    let sum: f64 = first["probabilities"].as_array().unwrap()[..3].iter().map(|own| own.as_f64().unwrap()).sum();
+    let sum: f64 =
+        first["probabilities"].as_array().unwrap()[..3].iter().map(|probability| probability.as_f64().unwrap()).sum();
     assert!((sum - 1.0).abs() < 1e-5, "{first}");
     assert!(fs::read_to_string(at.join("c.csv")).unwrap().starts_with("study_id,previous_id,"));
 }
@@ -167,8 +169,8 @@ fn stop_and_resume(at: &Path, output: &str, settings: &[&str], files: &[&str]) {
         let bytes = |run: &Path| fs::read(run.join("last").join(file)).unwrap();
         assert!(bytes(&stopped) == bytes(&whole), "{output}: {file} differs");
     }
-    for (own, other) in lines(&stopped, "train").iter().zip(&lines(&whole, "train")) {
-        assert_eq!(difference(own, other, |a, b| (a - b).abs()), 0.0, "{own}\n{other}");
+    for (line, other) in lines(&stopped, "train").iter().zip(&lines(&whole, "train")) {
+        assert_eq!(difference(line, other, |a, b| (a - b).abs()), 0.0, "{line}\n{other}");
     }
 }
 
@@ -186,9 +188,9 @@ fn a_run_ends_when_the_validation_split_gets_no_better_and_its_best_weights_are_
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["ending"], "converged");
     let validated = lines(&at.join("run"), "validate");
-    let figures: Vec<f64> = validated.iter().map(|own| own["figure"].as_f64().unwrap()).collect();
+    let figures: Vec<f64> = validated.iter().map(|line| line["figure"].as_f64().unwrap()).collect();
     let highest = figures.iter().copied().fold(0.0, f64::max);
-    let best = figures.iter().position(|&own| own == highest).unwrap();
+    let best = figures.iter().position(|&figure| figure == highest).unwrap();
     assert_eq!(figures.len(), best + 3, "two epochs without a better figure: {figures:?}");
     assert!(summary["steps"].as_u64() < summary["total_steps"].as_u64(), "{summary}");
     assert_eq!(summary["used"], validated[best]["step"]);
@@ -196,7 +198,8 @@ fn a_run_ends_when_the_validation_split_gets_no_better_and_its_best_weights_are_
     let model = |name: &str| fs::read(at.join("run").join(name).join("model.safetensors")).unwrap();
     assert!(model("best") != model("last"), "the best weights are not the last");
 
-    let logged = fs::read_dir(at.join("mlruns/1")).unwrap().map(|own| own.unwrap().path()).find(|own| own.is_dir());
+    let logged =
+        fs::read_dir(at.join("mlruns/1")).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
     let logged = logged.expect("a run in the store");
     let metric = fs::read_to_string(logged.join("metrics/validate/figure")).unwrap();
     let stored: Vec<f64> = metric.lines().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect();
@@ -224,8 +227,8 @@ fn changes_are_learnt_from_tables_of_pairs() {
     let learnt = |name: &str, settings: &[&str]| {
         let corpus = format!("data.corpus={name}");
         let output = format!("train.output={name}-run");
-        let own = ["data.task=change", "init.frozen=5", "train.epochs=1", &corpus, &output];
-        tuned(at, &[&own[..], settings].concat())
+        let arguments = ["data.task=change", "init.frozen=5", "train.epochs=1", &corpus, &output];
+        tuned(at, &[&arguments[..], settings].concat())
     };
     for (name, classes) in [
         ("ms-cxr-t", &["improving", "stable", "worsening"][..]),
@@ -266,18 +269,22 @@ fn sixteen_bits_learn_what_float32_learns() {
         // Few and small batches: processors without units for float16 take 50 times as long for it.
         let settings = [&format!("train.precision={precision}"), &format!("train.output={precision}")];
         tuned(at, &[&["train.epochs=1", "train.batch=4"], &settings.map(String::as_str)[..]].concat());
-        lines(&at.join(precision), "train").iter().map(|own| own["loss"].as_f64().unwrap()).collect::<Vec<_>>()
+        lines(&at.join(precision), "train").iter().map(|line| line["loss"].as_f64().unwrap()).collect::<Vec<_>>()
     };
     let exact = losses("float32");
     for precision in ["bfloat16", "float16"] {
-        let own = losses(precision);
-        assert_eq!(own.len(), exact.len());
-        assert!(own != exact, "{precision} did not compute in another format");
-        let apart = own.iter().zip(&exact).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
+        let rounded = losses(precision);
+        assert_eq!(rounded.len(), exact.len());
+        assert!(rounded != exact, "{precision} did not compute in another format");
+        let apart = rounded.iter().zip(&exact).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
         assert!(apart < 0.005, "{precision}: a loss is {apart:.3} from that of float32");
         // What is kept is float32, and a model for every other command.
         let (out, _) = run(at, &["-q", "--json", "predict", "corpus", "--model", precision, "--out", "p.csv"], 0);
-        assert!(serde_json::from_str::<Value>(&out).unwrap()["studies"].as_array().is_some_and(|own| !own.is_empty()));
+        assert!(
+            serde_json::from_str::<Value>(&out).unwrap()["studies"]
+                .as_array()
+                .is_some_and(|studies| !studies.is_empty())
+        );
         assert_eq!(weights(&at.join(precision).join("last/model.safetensors"))[0].1.kind(), tch::Kind::Float);
     }
 }
@@ -305,10 +312,10 @@ fn several_processes_compute_the_steps_of_one() {
         };
         let (one, two) = (trained(1), trained(2));
         for kind in ["train", "validate"] {
-            let (own, others) = (lines(&one, kind), lines(&two, kind));
-            assert_eq!(own.len(), others.len());
-            assert!(!own.is_empty());
-            for (a, b) in own.iter().zip(&others) {
+            let (lines_of_one, others) = (lines(&one, kind), lines(&two, kind));
+            assert_eq!(lines_of_one.len(), others.len());
+            assert!(!lines_of_one.is_empty());
+            for (a, b) in lines_of_one.iter().zip(&others) {
                 assert!(difference(a, b, |a, b| (a - b).abs()) < 1e-6, "{a}\n{b}");
             }
         }
@@ -332,7 +339,7 @@ fn one_of_several_classes_is_learnt() {
         let mut rows = csv::Reader::from_reader(text.as_bytes());
         let mut out = csv::Writer::from_writer(Vec::new());
         let header = rows.headers().unwrap().clone();
-        let edema = header.iter().position(|own| own == "edema").unwrap();
+        let edema = header.iter().position(|name| name == "edema").unwrap();
         out.write_record(header.iter().chain(["label"])).unwrap();
         for (n, row) in rows.records().enumerate() {
             let row = row.unwrap();

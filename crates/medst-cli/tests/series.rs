@@ -21,9 +21,9 @@ fn graded(cohort: &Path) {
     let truth = fs::read_to_string(cohort.join("truth.csv")).unwrap();
     let mut lines = truth.lines().map(|line| line.split(',').collect::<Vec<&str>>());
     let columns = lines.next().unwrap();
-    let place = |name: &str| columns.iter().position(|column| *column == name).unwrap();
+    let column = |name: &str| columns.iter().position(|column| *column == name).unwrap();
     let names = ["subject_id", "study_id", "day", "finding", "present", "severity"];
-    let [subject, study, day, finding, present, severity] = names.map(place);
+    let [subject, study, day, finding, present, severity] = names.map(column);
     let mut studies: BTreeMap<&str, (Vec<String>, Vec<String>)> = BTreeMap::new();
     let mut findings = Vec::new();
     for cells in lines {
@@ -31,16 +31,16 @@ fn graded(cohort: &Path) {
         let first = || {
             (vec![cells[subject].to_string(), cells[study].into(), cells[day].into(), "PA".into(), image], Vec::new())
         };
-        let own = studies.entry(cells[study]).or_insert_with(first);
-        own.1.extend([cells[present].to_string(), cells[severity].to_string()]);
+        let cells_of_study = studies.entry(cells[study]).or_insert_with(first);
+        cells_of_study.1.extend([cells[present].to_string(), cells[severity].to_string()]);
         if !findings.contains(&cells[finding]) {
             findings.push(cells[finding]);
         }
     }
     let of_findings = findings.iter().map(|name| format!(",{name},severity_{name}")).collect::<String>();
     let mut table = format!("subject_id,study_id,day,view,image{of_findings}\n");
-    for (own, labels) in studies.into_values() {
-        table += &[own, labels].concat().join(",");
+    for (cells_of_study, labels) in studies.into_values() {
+        table += &[cells_of_study, labels].concat().join(",");
         table.push('\n');
     }
     fs::write(cohort.join("table/graded.csv"), table).unwrap();
@@ -67,9 +67,9 @@ fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
     let series = &fitted["series"];
     assert_eq!(series["source"], "some-series");
     assert!(series["seen_first"].as_array().unwrap().len() >= 5, "{series}");
-    let loss = |own: &Value, when: &str| own[when]["log_loss"].as_f64().unwrap();
-    for own in series["seen_first"].as_array().unwrap() {
-        assert!(loss(own, "after") < loss(own, "before"), "{own}");
+    let loss = |fit: &Value, when: &str| fit[when]["log_loss"].as_f64().unwrap();
+    for fit in series["seen_first"].as_array().unwrap() {
+        assert!(loss(fit, "after") < loss(fit, "before"), "{fit}");
     }
     assert!(
         series["order_by_images"]["scale"].is_f64() && series["order_by_reports"].is_null(),
@@ -79,13 +79,13 @@ fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
     let checked = json(at, &compare(&["others-series", "--check-calibration", "c.json"]), 0);
     let of = |question: &str, finding: &str| {
         let all = checked[0]["answers"].as_array().unwrap();
-        let own = all.iter().find(|own| own["question"] == question && own["finding"] == finding);
-        own.unwrap_or_else(|| panic!("no {question} {finding} in {all:?}")).clone()
+        let answer = all.iter().find(|answer| answer["question"] == question && answer["finding"] == finding);
+        answer.unwrap_or_else(|| panic!("no {question} {finding} in {all:?}")).clone()
     };
     // The model has learnt to see on other patients: on these its answers are far better than
     // always the same one.
     let seen = of("seen first, or never", "all findings");
-    let number = |own: &Value, key: &str| own[key].as_f64().unwrap();
+    let number = |answer: &Value, key: &str| answer[key].as_f64().unwrap();
     assert!(number(&seen, "accuracy") > number(&seen, "chance") + 0.05, "{seen}");
     assert!(number(&seen, "calibration_error") < 0.1, "{seen}");
     assert!(seen["brier"][0].as_f64() < seen["brier"][1].as_f64() && seen["interval"].is_array(), "{seen}");
@@ -103,10 +103,10 @@ fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
         0,
     );
     let visits = found["time_points"].as_array().unwrap().len();
-    let own = &found["series"].as_array().unwrap()[2];
-    let sum = |values: &Value| values.as_array().unwrap().iter().map(|own| own.as_f64().unwrap()).sum::<f64>();
-    assert_eq!(own["seen_first"].as_array().unwrap().len(), visits + 1);
-    assert!((sum(&own["seen_first"]) - 1.0).abs() < 1e-9, "{own}");
+    let series = &found["series"].as_array().unwrap()[2];
+    let sum = |values: &Value| values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).sum::<f64>();
+    assert_eq!(series["seen_first"].as_array().unwrap().len(), visits + 1);
+    assert!((sum(&series["seen_first"]) - 1.0).abs() < 1e-9, "{series}");
     let without = json(at, &["compare", "others-series", "--subject", subject, "--model", "phantom"], 0);
     assert!(without["series"][2]["seen_first"].is_null() && without["series"][2]["worst_at"].is_u64());
     assert_eq!(without["order_by_images"]["order"], found["order_by_images"]["order"], "only the confidence differs");
@@ -134,13 +134,13 @@ fn questions_about_series_and_courses_from_source_to_source_are_a_command_each()
     run(at, &[&["-q", "prepare", "chextemporal", "raw/chextemporal"], &folders[..], &size].concat(), 0);
 
     let eval = |task: &'static str, corpus: &'static str, more: &[&'static str]| {
-        let own = ["-q", "eval", task, "--model", "phantom", "--corpus", corpus, "--replicates", "50"];
-        json(at, &[&own[..], more].concat(), 0)["corpora"][0]["tasks"][0].clone()
+        let command = ["-q", "eval", task, "--model", "phantom", "--corpus", corpus, "--replicates", "50"];
+        json(at, &[&command[..], more].concat(), 0)["corpora"][0]["tasks"][0].clone()
     };
     let figure = |task: &Value, group: &str, name: &str| {
         let all = task["figures"].as_array().unwrap();
-        let own = all.iter().find(|own| own["group"] == group && own["name"] == name);
-        own.unwrap_or_else(|| panic!("no {group} {name} in {all:?}")).clone()
+        let figure = all.iter().find(|figure| figure["group"] == group && figure["name"] == name);
+        figure.unwrap_or_else(|| panic!("no {group} {name} in {all:?}")).clone()
     };
     let answered = eval("series-questions", "questions", &["--by", "view"]);
     let all = figure(&answered, "all", "accuracy");
@@ -164,18 +164,18 @@ fn questions_about_series_and_courses_from_source_to_source_are_a_command_each()
     let moved = eval("temporal-transfer", "sites", &[]);
     for group in ["chexpert → mimic", "mimic → chexpert", "mean"] {
         for readout in ["concatenation", "difference"] {
-            let own = figure(&moved, group, &format!("macro accuracy, {readout}"));
-            assert!(own["value"].is_f64(), "{own}");
+            let found = figure(&moved, group, &format!("macro accuracy, {readout}"));
+            assert!(found["value"].is_f64(), "{found}");
         }
     }
     assert!(figure(&moved, "mean", "macro accuracy, difference")["chance"].as_f64().unwrap() >= 0.2);
 
     // Corpora with one source each, which is named by the folder.
     for (name, layout) in [("harbour", "ms-cxr-t"), ("hill", "imagenome")] {
-        let own = format!("raw/{layout}");
+        let source = format!("raw/{layout}");
         run(
             at,
-            &[&["-q", "prepare", layout, &own, "--images", "raw/mimic-cxr-jpg", "--out", name], &size[..]].concat(),
+            &[&["-q", "prepare", layout, &source, "--images", "raw/mimic-cxr-jpg", "--out", name], &size[..]].concat(),
             0,
         );
     }
@@ -183,16 +183,14 @@ fn questions_about_series_and_courses_from_source_to_source_are_a_command_each()
     let both = json(at, &[&transfer[..], &["--corpus", "harbour", "--corpus", "hill"]].concat(), 0);
     let corpora = both["corpora"].as_array().unwrap();
     assert_eq!(corpora.len(), 3, "each corpus, and both together");
-    assert!(
-        corpora[..2]
-            .iter()
-            .all(|own| own["tasks"].as_array().unwrap().is_empty() && own["refused"].as_array().unwrap().is_empty())
-    );
+    assert!(corpora[..2].iter().all(
+        |corpus| corpus["tasks"].as_array().unwrap().is_empty() && corpus["refused"].as_array().unwrap().is_empty()
+    ));
     assert_eq!(corpora[2]["data"]["path"], "harbour + hill");
     let together = &corpora[2]["tasks"][0];
     for group in ["harbour → hill", "hill → harbour", "mean"] {
-        let own = figure(together, group, "macro accuracy, difference");
-        assert!(own["value"].is_f64() && own["by"][0]["column"] == "view", "{own}");
+        let found = figure(together, group, "macro accuracy, difference");
+        assert!(found["value"].is_f64() && found["by"][0]["column"] == "view", "{found}");
     }
     let notes = together["notes"].to_string();
     assert!(notes.contains("subject ids") && notes.contains("in several corpora"), "both are of MIMIC-CXR: {notes}");

@@ -53,8 +53,8 @@ impl Random {
 /// Turns one bit of a file around.
 fn flip(path: &Path, random: &mut Random) {
     let mut bytes = fs::read(path).unwrap();
-    let place = random.below(bytes.len());
-    bytes[place] ^= 1 << random.below(8);
+    let offset = random.below(bytes.len());
+    bytes[offset] ^= 1 << random.below(8);
     fs::write(path, bytes).unwrap();
 }
 
@@ -96,10 +96,9 @@ fn every_flipped_bit_is_found_and_named() {
             let found = medst_train::verify::verify(&top, &medst_data::progress::Silent).unwrap();
             assert!(!found.faults.is_empty(), "{kind}, flip {flipped}: {} is not found", path.display());
             let list = path.ends_with("SHA256SUMS");
-            let named = found
-                .faults
-                .iter()
-                .any(|fault| fs::canonicalize(&fault.path).is_ok_and(|own| own == fs::canonicalize(path).unwrap()));
+            let named = found.faults.iter().any(|fault| {
+                fs::canonicalize(&fault.path).is_ok_and(|named_path| named_path == fs::canonicalize(path).unwrap())
+            });
             assert!(named || list, "{kind}: {:?}", found.faults);
             fs::write(path, whole).unwrap();
         }
@@ -185,8 +184,8 @@ fn a_damaged_model_in_the_program_is_refused() {
     let weights = fs::read(repository().join("models/phantom/model.safetensors")).unwrap();
     let part = &weights[weights.len() / 2..][..50_000];
     let mut program = fs::read(env!("CARGO_BIN_EXE_medst")).unwrap();
-    let place = program.windows(part.len()).position(|own| own == part).unwrap();
-    program[place..][..part.len()].fill(0);
+    let start = program.windows(part.len()).position(|window| window == part).unwrap();
+    program[start..][..part.len()].fill(0);
     fs::write(at.join("damaged"), program).unwrap();
     // By another program: a file that a process of this test may still have open for writing cannot
     // be run.

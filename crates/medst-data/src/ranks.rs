@@ -12,7 +12,7 @@ pub trait Ranks: Sync {
     /// How many processes there are.
     fn size(&self) -> usize;
     /// Gathers bytes from every process, in rank order. Blocks until all processes have called.
-    fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>>;
+    fn gather_bytes(&self, bytes: &[u8]) -> Vec<Vec<u8>>;
 
     /// Whether this is the process that writes and speaks for all.
     fn leads(&self) -> bool {
@@ -33,8 +33,8 @@ impl Ranks for Alone {
         1
     }
 
-    fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
-        vec![own.to_vec()]
+    fn gather_bytes(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        vec![bytes.to_vec()]
     }
 }
 

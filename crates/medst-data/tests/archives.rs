@@ -258,8 +258,8 @@ fn a_corpus_split_file_gives_the_same_parts_again() {
     // A file that knows one subject leaves the other out.
     fs::write(mimic.at("one.csv"), format!("subject_id,split\n{OTHER},test\n")).unwrap();
     let options = PrepareOptions { splits: Some(mimic.at("one.csv")), ..options };
-    let (summary, one) = mimic.prepare(mimic.source(), "one", &options);
-    assert!(one.studies().iter().all(|study| study.split == Split::Test) && one.studies().len() == 1);
+    let (summary, corpus) = mimic.prepare(mimic.source(), "one", &options);
+    assert!(corpus.studies().iter().all(|study| study.split == Split::Test) && corpus.studies().len() == 1);
     assert_eq!(summary.skipped["not in the split file"], 5);
 }
 
@@ -326,15 +326,15 @@ fn covidx_patients_stay_in_one_part_unless_the_reference_is_asked_for() {
         Corpus::open(&root.join(out)).unwrap()
     };
     let of = |corpus: &Corpus, split: Split| {
-        let own = corpus.studies().iter().filter(|study| study.split == split);
-        own.map(|study| study.study.0.clone()).collect::<Vec<_>>()
+        let studies = corpus.studies().iter().filter(|study| study.split == split);
+        studies.map(|study| study.study.0.clone()).collect::<Vec<_>>()
     };
     let corpus = run(SplitRule::Patient, "by-patient");
     // scikit-learn: train_test_split(range(13), train_size=0.8, random_state=0) tests 6, 11, 4
     // (patients sorted as text).
     let mut patients: Vec<String> = (0..13).map(|patient| patient.to_string()).collect();
     patients.sort();
-    let mut expected: Vec<usize> = [6, 11, 4].map(|place| patients[place].parse().unwrap()).to_vec();
+    let mut expected: Vec<usize> = [6, 11, 4].map(|index| patients[index].parse().unwrap()).to_vec();
     expected.sort_unstable();
     let expected: Vec<String> = expected
         .iter()

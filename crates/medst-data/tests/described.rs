@@ -91,13 +91,13 @@ fn chexpert_plus_tells_the_same_studies_as_the_table() {
     assert_eq!(corpus.studies().len(), table.studies().len());
     assert!(summary.skipped.is_empty(), "{summary}");
     let mut dicom = 0;
-    for (row, (own, other)) in corpus.studies().iter().zip(table.studies()).enumerate() {
-        assert_eq!(own.report, other.report, "{}", own.study);
-        assert_eq!(own.lateral.is_some(), other.lateral.is_some());
-        assert_eq!(own.split == Split::Test, other.split == Split::Test);
+    for (row, (study, other)) in corpus.studies().iter().zip(table.studies()).enumerate() {
+        assert_eq!(study.report, other.report, "{}", study.study);
+        assert_eq!(study.lateral.is_some(), other.lateral.is_some());
+        assert_eq!(study.split == Split::Test, other.split == Split::Test);
         // Every third study is DICOM of 12 bits without HighBit and window, which is read over its
         // own range of values.
-        let is_dicom = ["study3", "study6"].iter().any(|end| own.study.0.ends_with(end));
+        let is_dicom = ["study3", "study6"].iter().any(|end| study.study.0.ends_with(end));
         dicom += usize::from(is_dicom);
         alike(&corpus, &table, &[(row, row)], if is_dicom { 6.0 } else { 0.01 });
     }
@@ -134,7 +134,7 @@ fn padchest_labels_are_findings_and_deep_pictures_are_scaled() {
         assert!(study.labels["report_es"].contains("alteracion"));
     }
     let count =
-        |label: &str, corpus: &Corpus| corpus.studies().iter().filter(|own| has(own, label) == Some(true)).count();
+        |label: &str, corpus: &Corpus| corpus.studies().iter().filter(|study| has(study, label) == Some(true)).count();
     assert!(count("pleural effusion", &corpus) > 3 && count("edema", &corpus) > 3);
     assert!(count("pleural effusion", &corpus) <= count("pleural_effusion", &table));
     assert!(corpus.studies().iter().any(|study| has(study, "edema").is_none()), "a row without labels tells none");
@@ -173,17 +173,17 @@ fn nih_boxes_are_of_the_published_pixels() {
     assert!(summary.skipped.is_empty(), "{summary}");
     assert_eq!(corpus.studies().len(), table.studies().len());
     let mut seen = 0;
-    for (own, other) in corpus.studies().iter().zip(table.studies()) {
-        assert_eq!(own.split == Split::Test, other.split == Split::Test, "the lists decide");
+    for (study, other) in corpus.studies().iter().zip(table.studies()) {
+        assert_eq!(study.split == Split::Test, other.split == Split::Test, "the lists decide");
         for (name, theirs) in [("pleural effusion", "pleural_effusion"), ("edema", "edema")] {
-            assert_eq!(has(own, name), has(other, theirs), "{}", own.study);
+            assert_eq!(has(study, name), has(other, theirs), "{}", study.study);
         }
-        let Some(label) = own.labels.get("boxes") else { continue };
+        let Some(label) = study.labels.get("boxes") else { continue };
         let (boxes, of_table) = (Boxes::parse(label).unwrap(), Boxes::parse(&other.labels["boxes"]).unwrap());
         assert_eq!((boxes.width, boxes.height), (1024.0, 1024.0));
         for (region, theirs) in boxes.regions.iter().zip(&of_table.regions) {
-            let [own, theirs] = [boxes.in_square(region), of_table.in_square(theirs)];
-            assert!(own.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 0.02), "{own:?} {theirs:?}");
+            let [found, theirs] = [boxes.in_square(region), of_table.in_square(theirs)];
+            assert!(found.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 0.02), "{found:?} {theirs:?}");
             seen += 1;
         }
     }
@@ -201,9 +201,14 @@ fn vindr_readers_vote_and_inverted_files_are_turned() {
     let (training, tested): (Vec<usize>, Vec<usize>) =
         (0..table.studies().len()).partition(|&row| table.studies()[row].split != Split::Test);
     let order = [training, tested].concat();
-    for (own, &row) in corpus.studies().iter().zip(&order) {
+    for (study, &row) in corpus.studies().iter().zip(&order) {
         let other = &table.studies()[row];
-        assert_eq!(has(own, "Cardiomegaly"), has(other, "cardiomegaly"), "two of three readers decide: {}", own.study);
+        assert_eq!(
+            has(study, "Cardiomegaly"),
+            has(other, "cardiomegaly"),
+            "two of three readers decide: {}",
+            study.study
+        );
     }
     let pairs: Vec<(usize, usize)> = order.iter().copied().enumerate().collect();
     alike(&corpus, &table, &pairs, 6.0);
@@ -217,15 +222,15 @@ fn siim_masks_become_labels_and_boxes() {
     let table = table();
     assert!(summary.skipped.is_empty(), "{summary}");
     let mut seen = 0;
-    for (own, other) in corpus.studies().iter().zip(table.studies()) {
-        let label = own.labels.get("boxes");
-        assert_eq!(has(own, "pneumothorax"), Some(label.is_some()));
+    for (study, other) in corpus.studies().iter().zip(table.studies()) {
+        let label = study.labels.get("boxes");
+        assert_eq!(has(study, "pneumothorax"), Some(label.is_some()));
         let Some(label) = label else { continue };
         assert_eq!(has(other, "pneumothorax"), Some(true));
         let (boxes, of_table) = (Boxes::parse(label).unwrap(), Boxes::parse(&other.labels["boxes"]).unwrap());
         let theirs = of_table.regions.iter().find(|region| region.phrase.contains("pneumothorax")).unwrap();
-        let [own, theirs] = [boxes.in_square(&boxes.regions[0]), of_table.in_square(theirs)];
-        assert!(own.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 0.02), "{own:?} {theirs:?}");
+        let [found, theirs] = [boxes.in_square(&boxes.regions[0]), of_table.in_square(theirs)];
+        assert!(found.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 0.02), "{found:?} {theirs:?}");
         seen += 1;
     }
     assert!(seen > 3);
@@ -292,7 +297,9 @@ fn mi_cxr_questions_are_about_sequences_of_five() {
     let ids: BTreeSet<&str> = corpus.studies().iter().map(|study| study.study.0.as_str()).collect();
     assert!(questions.rows.iter().all(|row| row[3..8].iter().all(|id| ids.contains(id.as_str()))));
     let days = |row: u32| corpus.studies()[row as usize].acquired.unwrap();
-    assert!(corpus.sequences().iter().all(|own| own.studies.windows(2).all(|pair| days(pair[0]) < days(pair[1]))));
+    assert!(
+        corpus.sequences().iter().all(|sequence| sequence.studies.windows(2).all(|pair| days(pair[0]) < days(pair[1])))
+    );
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn a_check_prints_a_table_to_compare_with_the_publishers_counts() {
             assert!(published.used > 0 || published.what.contains("rexgradient"), "{kind}: {published:?}");
         }
     }
-    let of = |kind: &str| every_source(folder.path()).into_iter().find(|own| own.0 == kind).unwrap().1;
+    let of = |kind: &str| every_source(folder.path()).into_iter().find(|source| source.0 == kind).unwrap().1;
     let text = |kind: &str| check(&of(kind), &options(), &Silent).unwrap().to_string();
     let questions = text("mi-cxr");
     for line in ["questions ", "questions, TEL", "questions, GTS", "questions, ICR", "5,311", "2,994", "2,000", "317"] {
@@ -175,13 +175,13 @@ fn ids_are_those_of_the_files_and_no_subject_is_in_two_splits() {
     for (kind, source) in every_source(folder.path()) {
         let plan = plan(&source).unwrap();
         let layout = if kind == "mimic-cxr" { "mimic-cxr-jpg" } else { kind };
-        let own = texts(&folder.path().join("cohort").join(layout));
+        let of_layout = texts(&folder.path().join("cohort").join(layout));
         let mut splits: BTreeMap<&str, Split> = BTreeMap::new();
         for study in &plan.studies {
             // COVIDx numbers patients within a source, which is a part of our id.
             let subject = study.subject.0.as_str();
             let written = if kind == "covidx" { subject.rsplit(':').next().unwrap() } else { subject };
-            assert!(own.contains(written) || of_mimic.contains(written), "{kind}: {subject} is written nowhere");
+            assert!(of_layout.contains(written) || of_mimic.contains(written), "{kind}: {subject} is written nowhere");
             assert_eq!(*splits.entry(subject).or_insert(study.split), study.split, "{kind}: {subject}");
         }
         assert!(!splits.is_empty(), "{kind}");
@@ -200,15 +200,16 @@ fn letters_and_zeros_of_ids_are_kept() {
         ("nih", "nih/Data_Entry_2017.csv", "Patient ID"),
         ("ms-cxr", "ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv", "subject_id"),
     ] {
-        let source = every_source(folder.path()).into_iter().find(|own| own.0 == kind).unwrap().1;
-        let before: BTreeSet<String> = plan(&source).unwrap().studies.into_iter().map(|own| own.subject.0).collect();
+        let source = every_source(folder.path()).into_iter().find(|source| source.0 == kind).unwrap().1;
+        let before: BTreeSet<String> =
+            plan(&source).unwrap().studies.into_iter().map(|study| study.subject.0).collect();
         let path = folder.path().join("cohort").join(table);
         let kept = fs::read(&path).unwrap();
         edit(&path, |rows| {
-            let place = rows[0].iter().position(|name| name == column).unwrap();
-            rows[1..].iter_mut().for_each(|row| row[place] = format!("00A{}", row[place]));
+            let index = rows[0].iter().position(|name| name == column).unwrap();
+            rows[1..].iter_mut().for_each(|row| row[index] = format!("00A{}", row[index]));
         });
-        let after: BTreeSet<String> = plan(&source).unwrap().studies.into_iter().map(|own| own.subject.0).collect();
+        let after: BTreeSet<String> = plan(&source).unwrap().studies.into_iter().map(|study| study.subject.0).collect();
         let expected: BTreeSet<String> = before.iter().map(|id| format!("00A{id}")).collect();
         assert_eq!(after, expected, "{kind}");
         fs::write(&path, kept).unwrap();
@@ -314,8 +315,8 @@ fn columns_that_are_missing_renamed_or_doubled_are_named_with_the_line() {
             let kept = fs::read(&path).unwrap();
             let mut names = Vec::new();
             edit(&path, |rows| names = rows[0].clone());
-            for (place, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-                edit(&path, |rows| rows[0][place] = format!("zz {name}"));
+            for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+                edit(&path, |rows| rows[0][index] = format!("zz {name}"));
                 match plan(&source) {
                     Err(error) => {
                         let named = error.contains(&format!("column `{}`", name.trim())) && error.contains("line 1: ");
@@ -392,7 +393,7 @@ fn fields_of_json_that_are_missing_renamed_or_doubled_are_named_with_the_line() 
         ),
         ("chexpert-plus", "chexbert_labels/report_fixed.json", &["path_to_image"]),
     ] {
-        let source = every_source(folder.path()).into_iter().find(|own| own.0 == kind).unwrap().1;
+        let source = every_source(folder.path()).into_iter().find(|source| source.0 == kind).unwrap().1;
         let path = folder.path().join("cohort").join(kind).join(file);
         let text = fs::read_to_string(&path).unwrap();
         let short = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -462,8 +463,8 @@ fn vindr_is_read_in_the_challenges_form() {
             );
             seen += usize::from(marked >= 2);
         }
-        let own = of_archive.studies.iter().find(|own| own.study == study.study).unwrap();
-        assert_eq!(study.labels.get("boxes"), own.labels.get("boxes"));
+        let archived = of_archive.studies.iter().find(|other| other.study == study.study).unwrap();
+        assert_eq!(study.labels.get("boxes"), archived.labels.get("boxes"));
         boxes += usize::from(study.labels.contains_key("boxes"));
     }
     assert!(seen > 10 && boxes > 3 && of_challenge.studies.len() > 20);
@@ -478,7 +479,7 @@ fn vindr_is_read_in_the_challenges_form() {
 fn lists_of_one_source_leave_its_subjects_out_of_another() {
     let folder = cohort(40);
     let at = |path: &str| folder.path().join("cohort").join(path);
-    let of = |kind: &str| every_source(folder.path()).into_iter().find(|own| own.0 == kind).unwrap().1;
+    let of = |kind: &str| every_source(folder.path()).into_iter().find(|source| source.0 == kind).unwrap().1;
     let subjects = |plan: &Plan| plan.studies.iter().map(|study| study.subject.0.clone()).collect::<BTreeSet<_>>();
     let without = |kind: &str, list: &str| {
         let options = PrepareOptions { exclude: vec![at(list)], ..options() };

@@ -141,13 +141,13 @@ fn columns_that_identify_patients_are_left_out_unless_asked_for() {
         "{summary}"
     );
     assert_eq!(summary.warnings["reports with what looks like a person's name (`Dr. …`, `Mr. …`, `Name: …`), kept"], 1);
-    let asked = |name: &str| PrepareOptions {
+    let keeping = |name: &str| PrepareOptions {
         labels: Labels::WithoutPatients { but: vec![name.into()] },
         ..PrepareOptions::default()
     };
-    let (_, corpus, _folder) = prepare(table, &asked("mrn")).unwrap();
+    let (_, corpus, _folder) = prepare(table, &keeping("mrn")).unwrap();
     assert_eq!(corpus.studies()[0].labels["mrn"], "4711");
-    let error = prepare(table, &asked("MRN")).err().unwrap();
+    let error = prepare(table, &keeping("MRN")).err().unwrap();
     assert!(error.contains("has no column `MRN`"), "{error}");
 }
 

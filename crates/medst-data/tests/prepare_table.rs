@@ -290,8 +290,8 @@ impl Ranks for Thread<'_> {
         self.said.len()
     }
 
-    fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
-        *self.said[self.rank].lock().unwrap() = own.to_vec();
+    fn gather_bytes(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        *self.said[self.rank].lock().unwrap() = bytes.to_vec();
         self.meeting.wait();
         let all = self.said.iter().map(|said| said.lock().unwrap().clone()).collect();
         self.meeting.wait();
@@ -310,9 +310,9 @@ fn prepare_by(processes: usize, table: &Path, out: &Path, stop: u64) -> Vec<Resu
             .map(|rank| {
                 scope.spawn(move || {
                     let limit = if rank + 1 == processes { stop } else { u64::MAX };
-                    let (own, progress) = (Thread { rank, said, meeting }, StopAfter(limit, AtomicU64::new(0)));
+                    let (ranks, progress) = (Thread { rank, said, meeting }, StopAfter(limit, AtomicU64::new(0)));
                     let source = Source::Table(table.to_path_buf());
-                    import::prepare(&source, out, &options(), &own, &progress).map_err(|error| error.to_string())
+                    import::prepare(&source, out, &options(), &ranks, &progress).map_err(|error| error.to_string())
                 })
             })
             .collect();
@@ -325,12 +325,12 @@ fn several_processes_make_the_corpus_of_one_and_stop_together() {
     let folder = tempfile::tempdir().unwrap();
     let path = pictures(folder.path(), 900);
     let at = |name: &str| folder.path().join(name);
-    let one = prepare_table(&path, &at("one"), &options(), &Silent).unwrap();
+    let expected = prepare_table(&path, &at("one"), &options(), &Silent).unwrap();
     for processes in [2, 5] {
         let out = at(&format!("by-{processes}"));
         let mut results = prepare_by(processes, &path, &out, u64::MAX).into_iter();
         let first = results.next().unwrap().unwrap().unwrap();
-        assert_eq!((first.counts, &first.skipped), (one.counts.clone(), &one.skipped));
+        assert_eq!((first.counts, &first.skipped), (expected.counts.clone(), &expected.skipped));
         assert!(results.all(|other| other.unwrap().is_none()), "one speaks for all");
         assert!(bytes_of(&at("one")) == bytes_of(&out));
     }

@@ -79,7 +79,10 @@ fn an_exclusion_list_keeps_out_who_is_meant_in_whatever_form() {
     ] {
         let given = Given { table: TABLE, exclude: Some(list), splits: None };
         let (summary, corpus) = given.prepare(folder.path()).unwrap();
-        assert!(corpus.studies().len() == 3 && subjects(&corpus).iter().all(|(own, _)| *own != kept_out), "{list}");
+        assert!(
+            corpus.studies().len() == 3 && subjects(&corpus).iter().all(|(subject, _)| *subject != kept_out),
+            "{list}"
+        );
         assert_eq!(summary.skipped["subject is excluded by exclude.csv"], 1, "{list}\n{summary}");
         assert_eq!(summary.warnings["images excluded by exclude.csv (1 subjects)"], 1, "{summary}");
     }
@@ -88,7 +91,7 @@ fn an_exclusion_list_keeps_out_who_is_meant_in_whatever_form() {
     let note = "IDs of exclude.csv are written in another form (`10000032.0` for `10000032`)";
     assert_eq!(summary.warnings[note], 1, "{summary}");
     // Ids keep their letters and zeros.
-    assert_eq!(subjects(&corpus).iter().map(|(own, _)| *own).collect::<Vec<_>>(), ["10000048", "007", "P55"]);
+    assert_eq!(subjects(&corpus).iter().map(|(subject, _)| *subject).collect::<Vec<_>>(), ["10000048", "007", "P55"]);
 }
 
 #[test]
@@ -119,7 +122,7 @@ fn rows_that_are_left_out_still_tell_whose_they_are() {
     let table = "subject_id,study_id,view,image\na,a1,OBLIQUE,i/0.png\na,a2,PA,i/1.png\nb,b1,PA,i/2.png\n";
     for list in ["study_id\na1\n", "dicom_id\n0\n"] {
         let (_, corpus) = Given { table, exclude: Some(list), splits: None }.prepare(folder.path()).unwrap();
-        assert_eq!(subjects(&corpus).iter().map(|(own, _)| *own).collect::<Vec<_>>(), ["b"], "{list}");
+        assert_eq!(subjects(&corpus).iter().map(|(subject, _)| *subject).collect::<Vec<_>>(), ["b"], "{list}");
     }
 }
 
@@ -202,7 +205,7 @@ fn equal_pictures_of_several_subjects_stay_in_the_strictest_part_only() {
     assert_eq!(summary.skipped[reason], 1, "{summary}");
     let listed = fs::read_to_string(at("corpus/skipped.csv")).unwrap();
     assert!(listed.contains("i/0.png (as ") && listed.contains("copy.png, row 2)"), "{listed}");
-    assert!(subjects(&corpus).iter().all(|(own, _)| *own != "a") && subjects(&corpus).len() == 5);
+    assert!(subjects(&corpus).iter().all(|(subject, _)| *subject != "a") && subjects(&corpus).len() == 5);
     let kept = "images identical to one of another subject in the same split, kept (such as row 3 of subject `c` and row 4 of subject `d`)";
     assert_eq!(summary.warnings[kept], 2, "{summary}");
     assert_eq!(summary.warnings["images almost identical to one of another subject in another split, kept"], 2);

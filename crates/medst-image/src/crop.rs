@@ -18,8 +18,8 @@ impl Corner {
 
     /// Any crop, all equally likely.
     pub fn random(stored: usize, side: usize, random: &mut impl Rng) -> Corner {
-        let mut place = || random.random_range(0..=stored - side);
-        Corner { top: place(), left: place() }
+        let mut offset = || random.random_range(0..=stored - side);
+        Corner { top: offset(), left: offset() }
     }
 }
 

@@ -41,7 +41,8 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, ImageError> 
         DecodingError::IoError(_) => ImageError::truncated("truncated PNG"),
         error => ImageError::damaged(format!("damaged PNG: {error}")),
     };
-    let mut decoder = Decoder::new_with_limits(Wanted(Cursor::new(bytes)), Limits { bytes: MOST_PIXELS * 8 });
+    let mut decoder =
+        Decoder::new_with_limits(CancellableReader(Cursor::new(bytes)), Limits { bytes: MOST_PIXELS * 8 });
     // Compressed texts and colour profiles are not inflated, because a hundred kilobytes can hold a
     // gigabyte.
     decoder.set_ignore_text_chunk(true);
@@ -97,12 +98,12 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, ImageError> 
 }
 
 /// A file that ends with an error when the picture is not wanted any more.
-struct Wanted<'a>(Cursor<&'a [u8]>);
+struct CancellableReader<'a>(Cursor<&'a [u8]>);
 
 /// Bytes between two questions: deflated, they hold at most eight mebibytes.
 const PIECE: usize = 8 << 10;
 
-impl BufRead for Wanted<'_> {
+impl BufRead for CancellableReader<'_> {
     fn fill_buf(&mut self) -> IoResult<&[u8]> {
         cancel::check().map_err(Error::other)?;
         let rest = self.0.fill_buf()?;
@@ -114,15 +115,15 @@ impl BufRead for Wanted<'_> {
     }
 }
 
-impl Read for Wanted<'_> {
+impl Read for CancellableReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> IoResult<usize> {
         self.0.read(buffer)
     }
 }
 
-impl Seek for Wanted<'_> {
-    fn seek(&mut self, place: SeekFrom) -> IoResult<u64> {
-        self.0.seek(place)
+impl Seek for CancellableReader<'_> {
+    fn seek(&mut self, position: SeekFrom) -> IoResult<u64> {
+        self.0.seek(position)
     }
 }
 

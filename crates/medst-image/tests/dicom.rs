@@ -158,18 +158,18 @@ fn what_is_no_radiograph_is_refused_with_a_reason() {
 #[test]
 fn compressed_pictures_are_read_by_what_they_are() {
     let syntaxes = ["4.50", "4.70", "4.80", "4.90", "5"];
-    for (name, own) in [("jpeg-lossless-u12", 1), ("jpeg-ls-u12", 2), ("jpeg-2000-u12", 3)] {
+    for (name, actual) in [("jpeg-lossless-u12", 1), ("jpeg-ls-u12", 2), ("jpeg-2000-u12", 3)] {
         let bytes = fs::read(fixtures().join(format!("{name}.dcm"))).unwrap();
         let expected = decode(&bytes, Window::Declared).unwrap();
-        let place = bytes.windows(20).position(|text| text == b"1.2.840.10008.1.2.4.").unwrap();
+        let start = bytes.windows(20).position(|text| text == b"1.2.840.10008.1.2.4.").unwrap();
         for (number, syntax) in syntaxes.iter().enumerate() {
             let mut changed = bytes.clone();
-            changed[place + 18..place + 22].fill(0);
-            changed[place + 18..place + 18 + syntax.len()].copy_from_slice(syntax.as_bytes());
+            changed[start + 18..start + 22].fill(0);
+            changed[start + 18..start + 18 + syntax.len()].copy_from_slice(syntax.as_bytes());
             let mut notes = Notes::default();
             let image = dicom::decode_noting(&changed, Window::Declared, &mut notes).unwrap();
             assert_eq!(image, expected, "{name} called {syntax}");
-            assert_eq!(notes.iter().count(), usize::from(number != own), "{name} called {syntax}");
+            assert_eq!(notes.iter().count(), usize::from(number != actual), "{name} called {syntax}");
         }
     }
 }
@@ -205,13 +205,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn damaged_bytes_make_no_panic(
-        file in 0usize..6, places in proptest::collection::vec((0usize..100_000, 0u8..), 1..6), cut in 0usize..100_000,
+        file in 0usize..6, changes in proptest::collection::vec((0usize..100_000, 0u8..), 1..6), cut in 0usize..100_000,
     ) {
         let names = ["explicit-u12", "rle-u16", "jpeg-ls-u12", "jpeg-2000-u8", "jpeg-lossless-u12", "jpeg-ls-near-u8"];
         let mut bytes = fs::read(fixtures().join(format!("{}.dcm", names[file]))).unwrap();
-        for (place, value) in places {
+        for (offset, value) in changes {
             let length = bytes.len();
-            bytes[place % length] = value;
+            bytes[offset % length] = value;
         }
         bytes.truncate(bytes.len().max(1) - cut % 64);
         let _ = decode(&bytes, Window::Declared);
@@ -229,9 +229,9 @@ fn real_radiographs_are_the_same_through_dicom() {
             println!("skipped: no radiographs in {}", shared.join(folder).display());
             return;
         };
-        let mut own: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-        own.sort();
-        paths.extend(own.into_iter().filter(|path| path.extension().is_some_and(|end| end == "jpg")).take(15));
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        paths.extend(files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "jpg")).take(15));
     }
     assert!(paths.len() >= 20);
     for path in paths {

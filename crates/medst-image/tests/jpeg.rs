@@ -133,9 +133,9 @@ fn colours(head: &[u8], names: [u8; 3]) -> Vec<u8> {
     let mut bytes = [&bytes[..2], head, &bytes[20..]].concat();
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
-    for (place, name) in names.into_iter().enumerate() {
-        bytes[frame + 10 + 3 * place] = name;
-        bytes[scan + 5 + 2 * place] = name;
+    for (component, name) in names.into_iter().enumerate() {
+        bytes[frame + 10 + 3 * component] = name;
+        bytes[scan + 5 + 2 * component] = name;
     }
     bytes
 }
@@ -175,12 +175,12 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
     #[test]
     fn both_ways_agree_on_what_is_damaged(
-        kind in 0usize..3, places in proptest::collection::vec((0usize..1005, 0u8..), 1..8),
+        kind in 0usize..3, changes in proptest::collection::vec((0usize..1005, 0u8..), 1..8),
     ) {
         let mut bytes = KINDS[kind].1.to_vec();
-        for (place, value) in places {
+        for (offset, value) in changes {
             let length = bytes.len();
-            bytes[place % length] = value;
+            bytes[offset % length] = value;
         }
         let [exact, fast] = both(&bytes);
         proptest::prop_assert_eq!(exact.is_ok(), fast.is_ok(), "{:?} against {:?}", exact, fast);

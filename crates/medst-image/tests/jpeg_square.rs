@@ -34,20 +34,20 @@ fn grey(content: Content, x: usize, y: usize, width: usize) -> u8 {
 }
 
 /// How a file is written.
-struct Kind {
+struct EncoderSettings {
     quality: u8,
     colour: Option<SamplingFactor>,
     restarts: Option<u16>,
 }
 
-fn encode(content: Content, width: usize, height: usize, kind: &Kind) -> Vec<u8> {
+fn encode(content: Content, width: usize, height: usize, settings: &EncoderSettings) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut encoder = Encoder::new(&mut bytes, kind.quality);
-    if let Some(interval) = kind.restarts {
+    let mut encoder = Encoder::new(&mut bytes, settings.quality);
+    if let Some(interval) = settings.restarts {
         encoder.set_restart_interval(interval);
     }
     let places = || (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
-    match kind.colour {
+    match settings.colour {
         None => {
             let pixels: Vec<u8> = places().map(|(x, y)| grey(content, x, y, width)).collect();
             encoder.encode(&pixels, width as u16, height as u16, ColorType::Luma).unwrap();
@@ -79,7 +79,7 @@ fn one_decoding_gives_the_picture_and_the_square_of_two() {
     for (quality, colour, restarts) in kinds {
         for content in CONTENTS {
             for (width, height, side) in [(1013, 771, 64), (523, 299, 96), (300, 200, 256)] {
-                let file = encode(content, width, height, &Kind { quality, colour, restarts });
+                let file = encode(content, width, height, &EncoderSettings { quality, colour, restarts });
                 for exact in [false, true] {
                     let decoding = Decoding { exact, ..Decoding::default() };
                     let (picture, square) = load::picture_and_square(&file, side, decoding).unwrap();
@@ -89,7 +89,7 @@ fn one_decoding_gives_the_picture_and_the_square_of_two() {
             }
         }
     }
-    let damaged = encode(Content::Noise, 300, 200, &Kind { quality: 90, colour: None, restarts: None });
+    let damaged = encode(Content::Noise, 300, 200, &EncoderSettings { quality: 90, colour: None, restarts: None });
     assert!(load::picture_and_square(&damaged[..2000], 64, Decoding::default()).is_err());
 }
 
@@ -102,7 +102,7 @@ fn no_pixel_is_further_than_one_level_from_the_exact_one() {
     for (quality, colour, restarts) in kinds {
         for (width, height) in [(1013, 771), (523, 1299), (640, 512), (513, 1030), (512, 512)] {
             for content in CONTENTS {
-                let bytes = encode(content, width, height, &Kind { quality, colour, restarts });
+                let bytes = encode(content, width, height, &EncoderSettings { quality, colour, restarts });
                 let name = format!("{content:?} {width}×{height} at {quality}, {colour:?}, restarts {restarts:?}");
                 let found = difference(&bytes, 200).unwrap_or_else(|| panic!("{name}: not served"));
                 assert!(found <= 1, "{name}: {found} levels");
@@ -114,8 +114,8 @@ fn no_pixel_is_further_than_one_level_from_the_exact_one() {
 #[test]
 fn whole_scales_agree_too() {
     for scale in [2, 3, 4, 8, 11] {
-        let kind = Kind { quality: 92, colour: None, restarts: None };
-        let bytes = encode(Content::Letters, 64 * scale, 64 * scale, &kind);
+        let settings = EncoderSettings { quality: 92, colour: None, restarts: None };
+        let bytes = encode(Content::Letters, 64 * scale, 64 * scale, &settings);
         assert!(difference(&bytes, 64).unwrap() <= 1, "scale {scale}");
     }
 }
@@ -130,8 +130,8 @@ fn oriented(jpeg: &[u8], orientation: u8) -> Vec<u8> {
 
 #[test]
 fn both_paths_turn_a_picture_as_its_exif_data_say() {
-    let kind = Kind { quality: 92, colour: None, restarts: None };
-    let bytes = encode(Content::Letters, 301, 200, &kind);
+    let settings = EncoderSettings { quality: 92, colour: None, restarts: None };
+    let bytes = encode(Content::Letters, 301, 200, &settings);
     let plain = jpeg::to_square(&bytes, 64).unwrap();
     let squares = [1, 2, 3, 4, 5, 6, 7, 8].map(|orientation| {
         let turned = oriented(&bytes, orientation);
@@ -147,7 +147,7 @@ fn both_paths_turn_a_picture_as_its_exif_data_say() {
 
 #[test]
 fn other_files_are_left_to_the_full_decoder() {
-    let grey = Kind { quality: 90, colour: None, restarts: None };
+    let grey = EncoderSettings { quality: 90, colour: None, restarts: None };
     assert!(jpeg::to_square(&encode(Content::Noise, 300, 300, &grey), 256).is_none(), "little shrinking");
     assert!(jpeg::to_square(&encode(Content::Noise, 2000, 300, &grey), 256).is_some(), "thin");
     assert!(jpeg::to_square(include_bytes!("fixtures/image/progressive.jpg"), 16).is_none(), "progressive");
@@ -160,8 +160,8 @@ fn other_files_are_left_to_the_full_decoder() {
 
 #[test]
 fn cut_and_damaged_files_are_refused_where_the_full_decoder_refuses_them() {
-    let kind = Kind { quality: 85, colour: Some(SamplingFactor::F_2_2), restarts: Some(9) };
-    let whole = encode(Content::Noise, 120, 90, &kind);
+    let settings = EncoderSettings { quality: 85, colour: Some(SamplingFactor::F_2_2), restarts: Some(9) };
+    let whole = encode(Content::Noise, 120, 90, &settings);
     assert!(jpeg::to_square(&whole, 40).is_some());
     for length in 0..whole.len() {
         let result = jpeg::to_square(&whole[..length], 40);
@@ -177,13 +177,14 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(3000))]
     #[test]
     fn what_is_served_is_read_by_the_full_decoder(
-        colour: bool, places in proptest::collection::vec((0usize..10_000, 0u8..), 1..8),
+        colour: bool, changes in proptest::collection::vec((0usize..10_000, 0u8..), 1..8),
     ) {
-        let kind = Kind { quality: 60, colour: colour.then_some(SamplingFactor::F_2_1), restarts: colour.then_some(3) };
-        let mut bytes = encode(Content::Letters, 70, 60, &kind);
-        for (place, value) in places {
+        let sampling = colour.then_some(SamplingFactor::F_2_1);
+        let settings = EncoderSettings { quality: 60, colour: sampling, restarts: colour.then_some(3) };
+        let mut bytes = encode(Content::Letters, 70, 60, &settings);
+        for (offset, value) in changes {
             let length = bytes.len();
-            bytes[place % length] = value;
+            bytes[offset % length] = value;
         }
         if jpeg::to_square(&bytes, 20).is_some() {
             proptest::prop_assert!(decode::decode(&bytes).is_ok(), "the full way says {:?}", decode::decode(&bytes));

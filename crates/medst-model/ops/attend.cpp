@@ -8,7 +8,7 @@
 // the output of attention. Normalised tokens are computed again on a CPU and kept on a GPU
 // (`keeps_cheap_states`).
 //
-// Called from src/model/fused.rs.
+// Called from src/model/layers.rs.
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

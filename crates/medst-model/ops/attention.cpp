@@ -11,7 +11,7 @@
 //
 // Everything is one product, `tile`: up to 6 rows by 64 columns in registers.
 //
-// Called from src/model/fused.rs.
+// Called from src/model/layers.rs.
 
 #include <ATen/ATen.h>
 #include <ATen/native/TensorIterator.h>

@@ -9,8 +9,8 @@
 //
 // Without a tape (in inference) nothing is kept, and the activation is a part of the product.
 //
-// Called from src/model/fused.rs. Tensors come and go as pointers to at::Tensor, as in the bindings
-// of `tch`.
+// Called from src/model/layers.rs. Tensors come and go as pointers to at::Tensor, as in the
+// bindings of `tch`.
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

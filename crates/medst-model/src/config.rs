@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use medst_data::input;
 use serde::{Deserialize, Serialize};
 
-use crate::convert::input::{Input, one_or_many};
 use crate::loss::config::{GlobalTemperature, LossConfig};
 use crate::model::config::{ModelConfig, Precision, Temperature};
 use crate::task::Task;
+use crate::weights_input::{Input, one_or_many};
 use crate::{Error, Result, former};
 
 /// What a run is configured with.

@@ -131,7 +131,7 @@ mod tests {
 
     use super::{guarded, whole};
     use crate::Error;
-    use crate::model::fused::linear;
+    use crate::model::layers::linear;
 
     #[test]
     fn what_an_operation_fails_with_is_an_error_where_work_is_guarded() {

@@ -38,8 +38,8 @@ pub struct Visit {
     pub mentioned: Vec<Finding>,
 }
 
-/// A picture of a visit.
-pub struct Picture {
+/// A synthetic picture of a visit.
+pub struct DrawnPicture {
     pub width: usize,
     pub height: usize,
     pub pixels: Vec<u8>,
@@ -56,10 +56,10 @@ pub struct DrawnPatient {
 
 /// The pictures of a visit.
 pub struct DrawnVisit {
-    pub frontal: Picture,
-    pub lateral: Option<Picture>,
+    pub frontal: DrawnPicture,
+    pub lateral: Option<DrawnPicture>,
     /// Some visits have a second frontal picture.
-    pub second: Option<Picture>,
+    pub second: Option<DrawnPicture>,
 }
 
 impl DrawnPatient {
@@ -178,16 +178,16 @@ impl Patient {
     }
 
     /// The frontal picture of a visit, `size` pixels high.
-    pub fn frontal(&self, visit: usize, size: usize) -> Picture {
+    pub fn frontal(&self, visit: usize, size: usize) -> DrawnPicture {
         self.frontal_of(visit, size, Purpose::Frontal(visit))
     }
 
     /// Another frontal picture of the same visit, with a different pose and exposure.
-    pub fn second_frontal(&self, visit: usize, size: usize) -> Picture {
+    pub fn second_frontal(&self, visit: usize, size: usize) -> DrawnPicture {
         self.frontal_of(visit, size, Purpose::SecondFrontal(visit))
     }
 
-    fn frontal_of(&self, visit: usize, size: usize, purpose: Purpose) -> Picture {
+    fn frontal_of(&self, visit: usize, size: usize, purpose: Purpose) -> DrawnPicture {
         let mut random = random(self.seed, self.number, purpose);
         let pose = pose((0.0, 17.0), self.difficulty, &mut random);
         // The letter is next to the patient's side that it names; the patient's right is on the
@@ -199,7 +199,7 @@ impl Patient {
     }
 
     /// The lateral picture of a visit, `size` pixels high.
-    pub fn lateral(&self, visit: usize, size: usize) -> Picture {
+    pub fn lateral(&self, visit: usize, size: usize) -> DrawnPicture {
         let mut random = random(self.seed, self.number, Purpose::Lateral(visit));
         let pose = pose((0.6, 17.4), self.difficulty, &mut random);
         let marker = Marker { letter: 'L', place: (random.random_range(0.05..0.1), random.random_range(0.03..0.1)) };
@@ -214,12 +214,12 @@ impl Patient {
         marker: Option<Marker>,
         random: &mut ChaCha8Rng,
         project: impl Fn(&Anatomy, &[Present], Canvas) -> Projected,
-    ) -> Picture {
+    ) -> DrawnPicture {
         let present: Vec<Present> = self.present(visit).into_iter().map(|(_, present)| present).collect();
         let exposure = self.difficulty.exposure(Exposure::draw(random), self.split, &present, random);
         let projected = project(&self.anatomy, &present, Canvas::new(width, height, pose));
         let boxes = projected.shares.iter().map(|share| share.bounds(BOX_SHARE)).collect();
-        Picture { width, height, pixels: develop(&projected.canvas, &exposure, marker, random), boxes }
+        DrawnPicture { width, height, pixels: develop(&projected.canvas, &exposure, marker, random), boxes }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::canvas::Noise;
-use super::cohort::{Patient, Picture, Visit};
+use super::cohort::{DrawnPicture, Patient, Visit};
 use super::course::Course;
 use super::finding::{Finding, Side, Zone};
 use super::layout::write_png;
@@ -59,7 +59,7 @@ pub fn contact_sheet(path: &Path, seed: u64) -> Result<()> {
     write_png(path, &grid(&pictures))
 }
 
-fn grid(pictures: &[Picture]) -> Picture {
+fn grid(pictures: &[DrawnPicture]) -> DrawnPicture {
     let (cell_width, rows) = (CELL * 15 / 16 + GAP, pictures.len().div_ceil(COLUMNS));
     let (width, height) = (COLUMNS * cell_width + GAP, rows * (CELL + GAP) + GAP);
     let mut pixels = vec![24; width * height];
@@ -71,5 +71,5 @@ fn grid(pictures: &[Picture]) -> Picture {
             pixels[start..start + picture.width].copy_from_slice(line);
         }
     }
-    Picture { width, height, pixels, boxes: Vec::new() }
+    DrawnPicture { width, height, pixels, boxes: Vec::new() }
 }

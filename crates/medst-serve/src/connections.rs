@@ -135,7 +135,7 @@ impl Connection {
     }
 
     /// A request has come.
-    pub fn asked(&self) {
+    pub fn request_arrived(&self) {
         *self.state() = State { busy: true, last: Instant::now(), until: None };
     }
 
@@ -287,17 +287,17 @@ mod tests {
         // replaces the stalest of all.
         let _d = take("::ffff:10.0.0.1").unwrap();
         assert_eq!(numbers(), [1, 2, 3]);
-        c.connection.asked();
+        c.connection.request_arrived();
         b.connection.state().last = Instant::now();
         let _e = take("10.0.0.3").unwrap();
         assert_eq!(numbers(), [1, 2, 4], "the one that had waited longest has gone");
         // A connection that was closed to make room is not counted twice when it ends.
         drop(a);
         assert_eq!(numbers(), [1, 2, 4]);
-        b.connection.asked();
+        b.connection.request_arrived();
         let other = Arc::new(Connections::new(1, 1));
         let only = other.take_in(peer("10.0.0.1")).unwrap();
-        only.connection.asked();
+        only.connection.request_arrived();
         assert!(other.take_in(peer("10.0.0.1")).is_none());
         only.connection.answered(Duration::ZERO);
         assert!(other.take_in(peer("10.0.0.1")).is_some());

@@ -127,9 +127,9 @@ const LONGEST: usize = 500;
 const END: usize = 200;
 
 fn shortened(message: String) -> String {
-    let place = |index: usize| message.char_indices().map(|(at, _)| at).nth(index);
-    let back = |index: usize| message.char_indices().rev().map(|(at, _)| at).nth(index);
-    match (place(LONGEST), place(LONGEST - END), back(END - 1)) {
+    let offset = |index: usize| message.char_indices().map(|(at, _)| at).nth(index);
+    let offset_from_end = |index: usize| message.char_indices().rev().map(|(at, _)| at).nth(index);
+    match (offset(LONGEST), offset(LONGEST - END), offset_from_end(END - 1)) {
         (Some(_), Some(start), Some(end)) => format!("{}…{}", &message[..start], &message[end..]),
         _ => message,
     }

@@ -80,7 +80,7 @@ pub async fn run(listener: TcpListener, shared: Arc<Shared>, router: Router, sto
         let of_requests = open.connection.clone();
         let answer = service_fn(move |request| {
             let (connection, time) = (of_requests.clone(), limits.send);
-            connection.asked();
+            connection.request_arrived();
             let answer = service.call(request);
             async move {
                 let answer = answer.await;

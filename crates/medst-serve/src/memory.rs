@@ -82,7 +82,7 @@ impl Memory {
     ///
     /// # Errors
     /// A picture that needs more than the whole memory for decoding, or whose request has ended.
-    pub fn for_picture(self: &Arc<Self>, bytes: usize, wanted: &Wanted) -> Result<Taken> {
+    pub fn for_picture(self: &Arc<Self>, bytes: usize, cancellation: &CancellationToken) -> Result<Taken> {
         if bytes > self.most {
             let [needed, most] = [bytes, self.most].map(|bytes| bytes.div_ceil(1 << 20));
             return Err(Error::TooLarge(format!(
@@ -91,7 +91,7 @@ impl Memory {
         }
         let mut free = self.free();
         while *free < bytes {
-            wanted.check()?;
+            cancellation.check()?;
             free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
         *free -= bytes;
@@ -143,11 +143,11 @@ impl Held {
     }
 }
 
-/// Whether a client still waits for what is computed for it.
+/// Tells work that the client it is done for has gone, or that its time is over.
 #[derive(Clone, Default)]
-pub struct Wanted(Arc<AtomicBool>);
+pub struct CancellationToken(Arc<AtomicBool>);
 
-impl Wanted {
+impl CancellationToken {
     /// # Errors
     /// The client has disconnected, or its time is over.
     pub fn check(&self) -> Result<()> {
@@ -162,15 +162,15 @@ impl Wanted {
         cancel::until(&self.0, work)
     }
 
-    /// Wanted until what is returned is dropped.
-    pub fn until_dropped(&self) -> impl Drop + Send + use<> {
-        struct Unwanted(Arc<AtomicBool>);
-        impl Drop for Unwanted {
+    /// Cancels when what is returned is dropped.
+    pub fn cancel_on_drop(&self) -> impl Drop + Send + use<> {
+        struct CancelOnDrop(Arc<AtomicBool>);
+        impl Drop for CancelOnDrop {
             fn drop(&mut self) {
                 self.0.store(true, Ordering::SeqCst);
             }
         }
-        Unwanted(self.0.clone())
+        CancelOnDrop(self.0.clone())
     }
 }
 
@@ -269,25 +269,25 @@ mod tests {
     fn what_is_held_is_bounded_and_given_back() {
         let memory = Arc::new(Memory::new(3 << 20, 1 << 19).unwrap());
         assert!(Memory::new(3 << 20, 1 << 20).is_err());
-        let (mut one, mut other) = (memory.hold(), memory.hold());
-        (0..512).for_each(|_| one.add(1000).unwrap());
+        let (mut first_body, mut other) = (memory.hold(), memory.hold());
+        (0..512).for_each(|_| first_body.add(1000).unwrap());
         assert!(matches!(other.add(600 << 10), Err(Error::Busy)));
-        drop(one);
+        drop(first_body);
         assert!(memory.hold().add(1 << 20).is_ok());
 
-        let wanted = Wanted::default();
-        assert!(matches!(memory.for_picture(3 << 20, &wanted), Err(Error::TooLarge(_))));
-        let first = memory.for_picture(2 << 20, &wanted).unwrap();
+        let cancellation = CancellationToken::default();
+        assert!(matches!(memory.for_picture(3 << 20, &cancellation), Err(Error::TooLarge(_))));
+        let first = memory.for_picture(2 << 20, &cancellation).unwrap();
         assert!(of_process().is_some_and(|bytes| bytes > 1 << 20));
         let waiting = std::thread::spawn({
-            let (memory, wanted) = (memory.clone(), wanted.clone());
-            move || memory.for_picture(1 << 20, &wanted).map(drop)
+            let (memory, cancellation) = (memory.clone(), cancellation.clone());
+            move || memory.for_picture(1 << 20, &cancellation).map(drop)
         });
         drop(first);
         waiting.join().unwrap().unwrap();
         // Memory that is waited for in vain is not waited for.
-        let _all = memory.for_picture(2 << 20, &wanted).unwrap();
-        drop(wanted.until_dropped());
-        assert!(matches!(memory.for_picture(1, &wanted), Err(Error::Timeout)));
+        let _all = memory.for_picture(2 << 20, &cancellation).unwrap();
+        drop(cancellation.cancel_on_drop());
+        assert!(matches!(memory.for_picture(1, &cancellation), Err(Error::Timeout)));
     }
 }

@@ -17,7 +17,7 @@ use crate::auth::Keys;
 use crate::config::{Limits, ServeConfig};
 use crate::connections::Connections;
 use crate::examples::Examples;
-use crate::memory::{Memory, Wanted};
+use crate::memory::{CancellationToken, Memory};
 use crate::metrics::Metrics;
 use crate::origin::Hosts;
 use crate::worker::{Decoding, Worker};
@@ -149,21 +149,21 @@ impl Shared {
 
     /// Does what takes a core, when one is free. The core is free again when the work has ended:
     /// neither when the client goes away nor when the answer is taken. Work of several steps asks
-    /// between them whether it is still wanted.
+    /// between them whether it was cancelled.
     ///
     /// # Errors
     /// Work that failed or panicked.
     pub async fn on_core<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Wanted) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&CancellationToken) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let core = self.cores.clone().acquire_owned().await.map_err(|_| Error::Ending)?;
-        let wanted = Wanted::default();
+        let cancellation = CancellationToken::default();
         // This future is dropped when the client disconnects or the time is over.
-        let _until = wanted.until_dropped();
+        let _guard = cancellation.cancel_on_drop();
         let work = move || {
             let _core = core;
-            wanted.check().and_then(|()| wanted.during(|| work(&wanted)))
+            cancellation.check().and_then(|()| cancellation.during(|| work(&cancellation)))
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal)?
     }

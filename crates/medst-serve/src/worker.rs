@@ -33,7 +33,7 @@ pub struct Decoding(Arc<AtomicUsize>);
 
 impl Decoding {
     /// One more, until what is returned is dropped.
-    pub fn one(&self) -> impl Drop + Send + use<> {
+    pub fn count_one(&self) -> impl Drop + Send + use<> {
         struct One(Arc<AtomicUsize>);
         impl Drop for One {
             fn drop(&mut self) {
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     /// Jobs of numbers; a batch with a 13 fails, a job with a 99 panics.
-    fn asked(jobs: &[&[u32]]) -> Vec<Result<Vec<u32>>> {
+    fn answered(jobs: &[&[u32]]) -> Vec<Result<Vec<u32>>> {
         let (jobs, answers): (Vec<_>, Vec<_>) = jobs
             .iter()
             .map(|numbers| {
@@ -312,13 +312,13 @@ mod tests {
 
     #[test]
     fn a_job_that_fails_takes_no_others_answer() {
-        let all = asked(&[&[1, 2], &[], &[3]]);
+        let all = answered(&[&[1, 2], &[], &[3]]);
         assert_eq!(all.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [vec![2, 4], vec![], vec![6]]);
-        let some = asked(&[&[1], &[13], &[99], &[4, 5]]);
+        let some = answered(&[&[1], &[13], &[99], &[4, 5]]);
         assert_eq!(some[0].as_ref().unwrap(), &[2]);
         assert!(matches!(&some[1], Err(Error::Bad(message)) if message == "thirteen"));
         assert!(matches!(some[2], Err(Error::Internal)));
         assert_eq!(some[3].as_ref().unwrap(), &[8, 10]);
-        assert!(matches!(asked(&[&[99]])[0], Err(Error::Internal)));
+        assert!(matches!(answered(&[&[99]])[0], Err(Error::Internal)));
     }
 }

@@ -13,8 +13,8 @@ use crate::convert::{reference, source};
 use crate::model::builtin;
 use crate::model::card::{ModelCard, TrainingData};
 use crate::model::config::ModelConfig;
-use crate::model::open::read_card;
 use crate::model::weights::TensorFile;
+use crate::open::read_card;
 use crate::train::{CONFIG, Ending, RunSummary};
 use crate::{Error, Result};
 

@@ -14,5 +14,5 @@ pub mod inspect;
 pub mod train;
 pub mod verify;
 
-use medst_infer::{eval, infer};
-use medst_model::{Error, Result, config, convert, device, distributed, loss, model, ops};
+use medst_infer::{eval, infer, labels, stats};
+use medst_model::{Error, Result, config, convert, device, distributed, loss, model, open, ops, weights_input};

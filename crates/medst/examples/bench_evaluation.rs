@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use medst_infer::eval::Vectors;
-use medst_infer::eval::bootstrap::Bootstrap;
-use medst_infer::eval::pairs::{Course, ImagePairs};
+use medst_infer::eval::pairs::ImagePairs;
 use medst_infer::eval::result::Protocol;
 use medst_infer::eval::tasks::{TemporalImage, best_ranks};
+use medst_infer::labels::Course;
+use medst_infer::stats::bootstrap::Bootstrap;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

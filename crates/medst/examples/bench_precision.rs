@@ -14,8 +14,8 @@ use std::path::Path;
 
 use medst_data::report::WordPiece;
 use medst_model::loss::{self, Losses};
-use medst_model::model::open;
 use medst_model::model::{MedSt, Mode, card};
+use medst_model::open;
 use medst_train::train::gradients::{Differentiated, Gradients};
 use medst_train::train::loss_scale::LossScale;
 use medst_train::train::optimizer::AdamW;

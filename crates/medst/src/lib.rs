@@ -69,7 +69,7 @@ pub use medst_infer::infer::compare::{TimePoint, compare};
 pub use medst_infer::infer::sentences::Sentences;
 pub use medst_infer::infer::{Engine, EngineRef, Text, Views};
 pub use medst_model::config::Config;
-pub use medst_model::model::open::open_model;
+pub use medst_model::open::open_model;
 pub use medst_model::task::Task;
 pub use medst_model::{Error, Result};
 pub use medst_train::train::pretrain;

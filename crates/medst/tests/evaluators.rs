@@ -2,14 +2,15 @@
 //! numbers are.
 
 use medst_infer::eval::Vectors;
-use medst_infer::eval::bootstrap::Bootstrap;
-use medst_infer::eval::pairs::{Course, ImagePairs};
+use medst_infer::eval::pairs::ImagePairs;
 use medst_infer::eval::result::{Protocol, TaskResult};
 use medst_infer::eval::subgroups::Subgroups;
 use medst_infer::eval::tasks::{
     BinaryFinding, ByFinding, PhraseProgression, Phrases, Progression, Prototypes, Retrieval, RetrievalData,
     SentencePairs, TemporalImage, TemporalSentence, ZeroShot, best_ranks,
 };
+use medst_infer::labels::Course;
+use medst_infer::stats::bootstrap::Bootstrap;
 use proptest::prelude::*;
 
 const FEW: Bootstrap = Bootstrap { replicates: 40, seed: 0 };

@@ -7,10 +7,10 @@ use bench::Bench;
 use medst_data::gather::{DeclaredView, gather};
 use medst_data::progress::{Silent, Stoppable};
 use medst_infer::eval::Vectors;
-use medst_infer::infer::classes::{Classes, Kind, Prototypes};
+use medst_infer::infer::classes::{ClassKind, Classes, Prototypes};
 use medst_infer::infer::heat::Likeness;
 use medst_infer::infer::search::{self, Among, Filter, Index, Query, WithGraph};
-use medst_infer::infer::stream::{self, Wanted};
+use medst_infer::infer::stream::{self, EmbeddingOutputs};
 use medst_infer::infer::{Engine, EngineRef, Limits, Radiograph, Text, Views, table};
 use medst_model::distributed::alone;
 use medst_model::model::view_experts::View;
@@ -122,10 +122,10 @@ fn a_corpus_gives_in_parallel_what_its_pictures_give_alone() {
     assert_eq!(engine.card().stored_size, Some(preprocessing.stored()));
     let corpus = bench.corpus();
     let gathered = gather(&[corpus.path().to_path_buf()], DeclaredView::Auto, engine.reader().rule()).unwrap();
-    let embedded = stream::embed(&engine, &gathered, Wanted::ALL, &Silent).unwrap();
+    let embedded = stream::embed(&engine, &gathered, EmbeddingOutputs::ALL, &Silent).unwrap();
     // Parts that several threads compute come back in order, and a stop ends all of them.
     assert!(embedded.studies.len() > 32 && embedded.studies == (0..corpus.studies().len()).collect::<Vec<_>>());
-    let stopped = stream::embed(&engine, &gathered, Wanted::ALL, &Stoppable(true.into()));
+    let stopped = stream::embed(&engine, &gathered, EmbeddingOutputs::ALL, &Stoppable(true.into()));
     assert!(matches!(stopped, Err(medst_model::Error::Stopped)));
     let (mut images, mut features, mut reports) = (Vec::new(), Vec::new(), Vec::new());
     for study in corpus.studies() {
@@ -218,18 +218,18 @@ fn search_finds_what_was_indexed(
 fn scores_of_classes_are_cosines_of_their_sentences() {
     let bench = Bench::new(14);
     let engine = engine(&bench, &[]);
-    let classes = Classes::from_names(Kind::Findings, &["edema".into(), "line=a central line".into()]).unwrap();
+    let classes = Classes::from_names(ClassKind::Findings, &["edema".into(), "line=a central line".into()]).unwrap();
     let count = classes.sentences().count();
     assert_eq!(count, 8 + 1 + 4);
     let prototypes = Prototypes::new(&engine, classes).unwrap();
     let text = |text: &str| engine.texts(&[&engine.reader().prompt(text).unwrap()]).unwrap();
     let image = text("a central line");
-    let deny = medst_infer::eval::prompts::negative("line");
+    let deny = medst_infer::labels::prompts::negative("line");
     let deny: Vec<Vectors> = deny.iter().map(|sentence| text(sentence)).collect();
     let deny = Vectors::from_rows(deny.iter().map(|own| own.row(0))).unwrap().mean_direction();
     let expected = 1.0 - image.row(0).iter().zip(&deny).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     assert!((prototypes.scores(image.row(0))[1] - expected).abs() < 1e-5);
-    let faulty = Classes::from_names(Kind::Findings, &["x=…|edema".into()]).unwrap();
+    let faulty = Classes::from_names(ClassKind::Findings, &["x=…|edema".into()]).unwrap();
     let error = Prototypes::new(&engine, faulty).unwrap_err().to_string();
     assert!(error.contains("class x") && error.contains("no words"), "{error}");
 }

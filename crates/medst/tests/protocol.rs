@@ -7,13 +7,14 @@
 use std::path::PathBuf;
 
 use medst_infer::eval::Vectors;
-use medst_infer::eval::bootstrap::Bootstrap;
 use medst_infer::eval::folds;
-use medst_infer::eval::metrics::Ranking;
-use medst_infer::eval::pairs::{Course, ImagePairs};
+use medst_infer::eval::pairs::ImagePairs;
 use medst_infer::eval::result::Protocol;
 use medst_infer::eval::svm::Kernel;
 use medst_infer::eval::tasks::{TemporalImage, fold_accuracies, reference_threshold};
+use medst_infer::labels::Course;
+use medst_infer::stats::bootstrap::Bootstrap;
+use medst_infer::stats::metrics::Ranking;
 use tch::Tensor;
 
 fn folder() -> PathBuf {

@@ -9,12 +9,12 @@ use medst_data::progress::Silent;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use medst_infer::infer::Engine;
-use medst_infer::infer::stream::{self, StudyInput, Wanted};
+use medst_infer::infer::stream::{self, EmbeddingOutputs, StudyInput};
 use medst_model::Error;
 use medst_model::distributed::alone;
 use medst_model::model::MedSt;
 use medst_model::model::config::Positions;
-use medst_model::model::open::{open_model, read_card};
+use medst_model::open::{open_model, read_card};
 use medst_train::train::dataset::{Crop, Dataset};
 use medst_train::train::loader::Loader;
 use medst_train::train::{pretrain, validate};
@@ -242,6 +242,6 @@ fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
     assert_eq!((text.vocabulary, text.max_positions, text.positions), (82, 64, Positions::Zero));
     let corpus = bench.corpus();
     let studies: Vec<_> = corpus.studies().iter().take(3).map(|study| StudyInput::stored(&corpus, study)).collect();
-    let embedded = stream::collect(&engine, &studies, Wanted::ALL, &Silent).unwrap();
+    let embedded = stream::collect(&engine, &studies, EmbeddingOutputs::ALL, &Silent).unwrap();
     assert_eq!((embedded.images.len(), embedded.images.width()), (3, 32));
 }

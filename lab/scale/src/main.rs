@@ -1,8 +1,8 @@
-//! What more processes bring, by the model of [`forecast`]: tables and figures of `docs/scale.md`.
+//! What more processes bring, by the model of [`forecast`]: the tables of `docs/scale.md`.
 //!
 //! * `simulate_scale measured=docs/scale/measured.json out=docs/scale` compares the model with what
 //!   `tools/scale.sh` measured, predicts for machines that were not available (`machines.rs`), and
-//!   writes SVG files and `tables.md` (`make scale`).
+//!   writes `tables.md` (`make scale`).
 //! * `simulate_scale describe=CORPUS` prints what a corpus's training batches are made of, as JSON;
 //!   `simulate_scale pairs=STUDIES [own=STUDIES]` measures the time and memory of the loss over all
 //!   pairs. `tools/scale.sh` uses both.
@@ -10,7 +10,6 @@
 #[path = "../../../crates/medst/examples/workload/mod.rs"]
 mod workload;
 
-mod draw;
 mod forecast;
 mod here;
 mod machines;

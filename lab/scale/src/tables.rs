@@ -1,4 +1,4 @@
-//! The tables and figures.
+//! The tables of `docs/scale/tables.md`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,7 +6,6 @@ use std::path::Path;
 use medst_model::config::Config;
 use medst_model::model::config::Precision;
 
-use crate::draw::{self, Axis, COLOURS, Column, Line};
 use crate::forecast::{self, Step, Studies};
 use crate::here::{self, BERT_POSITIONS, Measured};
 use crate::machines::{self, Cluster};
@@ -20,7 +19,7 @@ const OWN: usize = 32;
 const WHOLE: usize = 4096;
 
 /// How the loss over all pairs is computed.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Pairs {
     /// Each process scores its own images and reports, as in training.
     Shared,
@@ -83,20 +82,8 @@ pub fn write(measured: &Measured, folder: &Path) -> medst_model::Result<()> {
     out(reached_table(&case));
     out(memory_table(&case));
 
-    let save = |name: &str, drawn: String| {
-        let path = folder.join(name);
-        std::fs::write(&path, drawn).map_err(medst_model::Error::io(&path))
-    };
-    save("tables.md", text)?;
-    save("measured.svg", draw_here(measured)?)?;
-    save("weak.svg", draw_weak(&case, &clusters, Pairs::Shared, "Weak scaling (predicted)"))?;
-    save(
-        "weak-alike.svg",
-        draw_weak(&case, &clusters, Pairs::Alike, "Weak scaling if every GPU computed all pairs (predicted)"),
-    )?;
-    save("parts.svg", draw_parts(&case, &clusters[0]))?;
-    save("strong.svg", draw_strong(&case, &clusters))?;
-    save("memory.svg", draw_memory(&case))
+    let path = folder.join("tables.md");
+    std::fs::write(&path, text).map_err(medst_model::Error::io(&path))
 }
 
 fn table(title: &str, head: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -111,9 +98,13 @@ fn percent(value: f64) -> String {
     format!("{:.0} %", 100.0 * value)
 }
 
+fn thousands(n: u64) -> String {
+    if n < 1000 { n.to_string() } else { format!("{},{:03}", n / 1000, n % 1000) }
+}
+
 fn milliseconds(seconds: f64) -> String {
     let value = 1e3 * seconds;
-    if value < 10.0 { format!("{value:.2}") } else { draw::thousands(value.round() as u64) }
+    if value < 10.0 { format!("{value:.2}") } else { thousands(value.round() as u64) }
 }
 
 fn megabytes(bytes: f64) -> String {
@@ -222,8 +213,8 @@ fn pairs_table(measured: &Measured) -> String {
     let rows = measured.pairs.iter().map(|pair| {
         let matrix = 4.0 * pair.rows * pair.studies;
         vec![
-            draw::thousands(pair.studies as u64),
-            draw::thousands(pair.rows as u64),
+            thousands(pair.studies as u64),
+            thousands(pair.rows as u64),
             milliseconds(pair.seconds),
             format!("{:.2}", pair.bytes / 1e9),
             format!("{:.1}", pair.bytes / matrix),
@@ -253,7 +244,7 @@ fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
             rows.push(row);
         }
     }
-    let numbers: Vec<String> = GPUS.iter().map(|&gpus| draw::thousands(gpus)).collect();
+    let numbers: Vec<String> = GPUS.iter().map(|&gpus| thousands(gpus)).collect();
     let head: Vec<&str> = ["machine", "pairs"].into_iter().chain(numbers.iter().map(String::as_str)).collect();
     table(&format!("Weak scaling, {OWN} sequences per GPU: efficiency by number of GPUs (predicted)"), &head, rows)
 }
@@ -263,7 +254,7 @@ fn parts_table(case: &Case, cluster: &Cluster) -> String {
         let step = case.step(cluster, OWN * processes as usize, processes, Pairs::Shared);
         let parts = parts(&step).map(milliseconds);
         let studies = (OWN as f64 * case.batch.mean_length() * processes as f64).round() as u64;
-        let all = [draw::thousands(processes), draw::thousands(studies)];
+        let all = [thousands(processes), thousands(studies)];
         all.into_iter().chain(parts).chain([milliseconds(step.seconds())]).collect()
     });
     let head: Vec<&str> = ["GPUs", "batch"].into_iter().chain(PARTS).chain(["step"]).collect();
@@ -286,13 +277,13 @@ fn strong_table(case: &Case, clusters: &[Cluster]) -> String {
             }));
             row
         });
-    let numbers: Vec<String> = GPUS.iter().filter(|&&gpus| gpus <= 1024).map(|&gpus| draw::thousands(gpus)).collect();
+    let numbers: Vec<String> = GPUS.iter().filter(|&&gpus| gpus <= 1024).map(|&gpus| thousands(gpus)).collect();
     let head: Vec<&str> = std::iter::once("machine").chain(numbers.iter().map(String::as_str)).collect();
     let studies = (WHOLE as f64 * case.batch.mean_length()).round() as u64;
     let title = format!(
         "Strong scaling, {} sequences in all ({} studies): ms per step and efficiency relative to 8 GPUs (predicted)",
-        draw::thousands(WHOLE as u64),
-        draw::thousands(studies)
+        thousands(WHOLE as u64),
+        thousands(studies)
     );
     table(&title, &head, rows.collect())
 }
@@ -306,7 +297,7 @@ fn reached_table(case: &Case) -> String {
         let cells = [8, 64, 512, 4096].map(|gpus| percent(case.weak(&cluster, gpus, Pairs::Shared)));
         let alone = case.step(&cluster, OWN, 1, Pairs::Shared).seconds();
         let studies = OWN as f64 * case.batch.mean_length() / alone;
-        [vec![percent(reached), draw::thousands(studies.round() as u64)], cells.to_vec()].concat()
+        [vec![percent(reached), thousands(studies.round() as u64)], cells.to_vec()].concat()
     });
     table(
         "Efficiency for other shares of the matrix rate, H100, InfiniBand NDR (predicted)",
@@ -320,7 +311,7 @@ fn memory_table(case: &Case) -> String {
         let parts = case.memory(OWN * processes as usize, processes);
         let all: f64 = parts.iter().sum();
         let cells = parts.into_iter().chain([all]).map(|bytes| format!("{:.1}", bytes / 1e9));
-        std::iter::once(draw::thousands(processes)).chain(cells).collect()
+        std::iter::once(thousands(processes)).chain(cells).collect()
     });
     table(
         &format!(
@@ -330,116 +321,4 @@ fn memory_table(case: &Case) -> String {
         &["GPUs", "weights, moments", "gradients, buckets", "activations", "all pairs", "total"],
         rows.collect(),
     )
-}
-
-fn draw_here(measured: &Measured) -> medst_model::Result<String> {
-    let mut lines = Vec::new();
-    let (mut low, mut high) = (f64::MAX, 0.0f64);
-    for (number, model) in measured.models.iter().enumerate() {
-        let compared = model.compared(measured)?;
-        let colour = COLOURS[[0, 2, 5][number % 3]];
-        for run in &compared {
-            low = low.min(run.measured.min(run.predicted.seconds()));
-            high = high.max(run.measured.max(run.predicted.seconds()));
-        }
-        let points =
-            |of: &dyn Fn(&here::Compared) -> f64| compared.iter().map(|run| (run.processes as f64, of(run))).collect();
-        lines.push(Line {
-            name: format!("{}, measured", model.name),
-            points: points(&|run| run.measured),
-            dashed: false,
-            colour,
-        });
-        lines.push(Line {
-            name: "predicted".into(),
-            points: points(&|run| run.predicted.seconds()),
-            dashed: true,
-            colour,
-        });
-    }
-    let says = |seconds: f64| {
-        if seconds < 0.999 { format!("{} ms", (1e3 * seconds).round()) } else { format!("{} s", seconds.round()) }
-    };
-    let y = Axis::decades("time per step", low, high, says);
-    Ok(draw::lines(
-        "One batch divided among processes on two cores",
-        &Axis::doubling("processes", 1, 4),
-        &y,
-        &lines,
-        None,
-    ))
-}
-
-fn draw_weak(case: &Case, clusters: &[Cluster], pairs: Pairs, title: &str) -> String {
-    let lines: Vec<Line> = clusters
-        .iter()
-        .zip(COLOURS)
-        .map(|(cluster, colour)| {
-            let points = GPUS.iter().map(|&gpus| (gpus as f64, case.weak(cluster, gpus, pairs))).collect();
-            Line { name: cluster.name.into(), points, dashed: pairs == Pairs::Alike, colour }
-        })
-        .collect();
-    draw::lines(
-        title,
-        &Axis::doubling("GPUs", 8, 4096),
-        &Axis::share("studies/s per GPU, relative to one GPU"),
-        &lines,
-        None,
-    )
-}
-
-fn draw_parts(case: &Case, cluster: &Cluster) -> String {
-    let columns: Vec<Column> = GPUS
-        .iter()
-        .map(|&gpus| {
-            let step = case.step(cluster, OWN * gpus as usize, gpus, Pairs::Shared);
-            Column { name: draw::thousands(gpus), parts: parts(&step).map(|seconds| 1e3 * seconds).to_vec() }
-        })
-        .collect();
-    let y = even("ms per step", 200.0, 50.0);
-    draw::stacks(
-        &format!("Where a step goes as the batch grows (predicted), {}", cluster.name),
-        "GPUs",
-        &y,
-        &PARTS,
-        &columns,
-        None,
-    )
-}
-
-fn even(name: &'static str, high: f64, step: f64) -> Axis {
-    let ticks =
-        (0..=(high / step) as u32).map(|n| f64::from(n) * step).map(|value| (value, format!("{value}"))).collect();
-    Axis { name, low: 0.0, high, ticks, logarithmic: false }
-}
-
-fn draw_strong(case: &Case, clusters: &[Cluster]) -> String {
-    let gpus: Vec<u64> = GPUS.into_iter().filter(|&gpus| gpus <= 1024).collect();
-    let mut lines: Vec<Line> = clusters
-        .iter()
-        .zip(COLOURS)
-        .map(|(cluster, colour)| {
-            let of = |gpus: u64| case.step(cluster, WHOLE, gpus, Pairs::Shared).seconds();
-            let points = gpus.iter().map(|&gpus| (gpus as f64, of(8) / of(gpus))).collect();
-            Line { name: cluster.name.into(), points, dashed: false, colour }
-        })
-        .collect();
-    let ideal = gpus.iter().map(|&gpus| (gpus as f64, gpus as f64 / 8.0)).collect();
-    lines.push(Line { name: "ideal".into(), points: ideal, dashed: true, colour: "#444" });
-    let title = format!("{} sequences in all (predicted)", draw::thousands(WHOLE as u64));
-    let y = Axis { low: 1.0, high: 128.0, ..Axis::doubling("times as fast as 8 GPUs", 1, 128) };
-    draw::lines(&title, &Axis::doubling("GPUs", 8, 1024), &y, &lines, None)
-}
-
-fn draw_memory(case: &Case) -> String {
-    let names = ["weights, moments", "gradients, buckets", "activations", "all pairs"];
-    let columns: Vec<Column> = GPUS
-        .iter()
-        .map(|&gpus| {
-            let parts = case.memory(OWN * gpus as usize, gpus);
-            Column { name: draw::thousands(gpus), parts: parts.map(|bytes| bytes / 1e9).to_vec() }
-        })
-        .collect();
-    let y = even("GB per process", 120.0, 20.0);
-    draw::stacks("Memory as the batch grows (predicted)", "GPUs", &y, &names, &columns, Some((80.0, "80 GB")))
 }

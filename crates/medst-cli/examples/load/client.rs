@@ -121,6 +121,6 @@ pub fn head(path: &str, kind: &str, length: usize) -> String {
 
 /// The values of a figure of Prometheus' format, over all its labels.
 pub fn figure(text: &str, name: &str) -> f64 {
-    let own = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-    text.lines().filter(own).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    let of_figure = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+    text.lines().filter(of_figure).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

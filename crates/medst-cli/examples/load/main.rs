@@ -33,7 +33,7 @@ fn run() -> Result<bool> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (mode, rest) = arguments.split_first().ok_or("expected throughput or soak")?;
     let word = |key: &str, default: &str| {
-        let found = rest.iter().filter_map(|text| text.split_once('=')).find(|(own, _)| *own == key);
+        let found = rest.iter().filter_map(|text| text.split_once('=')).find(|(name, _)| *name == key);
         found.map_or(default, |(_, value)| value).to_string()
     };
     fn number<T: FromStr>(text: String) -> Result<T> {
@@ -45,7 +45,7 @@ fn run() -> Result<bool> {
     match mode.as_str() {
         "throughput" => {
             stage.model(&word("model", "full"))?;
-            let asked = throughput::Asked {
+            let options = throughput::ThroughputOptions {
                 clients: number(word("clients", "64"))?,
                 images: number(word("images", "192"))?,
                 side: number(word("side", "512"))?,
@@ -55,17 +55,17 @@ fn run() -> Result<bool> {
                 copies: number(word("copies", "1"))?,
                 batch: word("batch", "16"),
             };
-            throughput::run(&stage, &asked)
+            throughput::run(&stage, &options)
         }
         "soak" => {
-            let asked = soak::Asked {
+            let options = soak::SoakOptions {
                 seconds: 60.0 * number::<f64>(word("minutes", "30"))?,
                 rate: number(word("rate", "4"))?,
                 clients: number(word("clients", "8"))?,
                 growth_mib: number(word("growth", "32"))?,
             };
             stage.model("small")?;
-            soak::run(&stage, &asked)
+            soak::run(&stage, &options)
         }
         other => Err(format!("{other}: expected throughput or soak").into()),
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::client::{Body, Client, figure, head};
 use crate::stage::{Result, Stage, Usage};
 
-pub struct Asked {
+pub struct SoakOptions {
     pub seconds: f64,
     /// Requests a second, all clients together.
     pub rate: f64,
@@ -117,19 +117,19 @@ fn deeds(stage: &Stage) -> Result<Vec<(&'static str, Deed)>> {
 }
 
 /// Prints what happened and the verdict.
-pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
+pub fn run(stage: &Stage, options: &SoakOptions) -> Result<bool> {
     let deeds = deeds(stage)?;
     let mut serving = stage.serve(&["--index", "index", "--max-body", "2"])?;
     let address = serving.address;
     let tally = Mutex::new(Tally::default());
-    let (start, end) = (Instant::now(), Duration::from_secs_f64(asked.seconds));
-    let pause = Duration::from_secs_f64(asked.clients as f64 / asked.rate);
+    let (start, end) = (Instant::now(), Duration::from_secs_f64(options.seconds));
+    let pause = Duration::from_secs_f64(options.clients as f64 / options.rate);
     // The first request of each kind is slower and allocates memory that is kept.
     perform_all(&deeds, address, &tally);
     let idle = serving.usage();
     let mut seen: Vec<(f64, Usage)> = Vec::new();
     std::thread::scope(|scope| {
-        for number in 0..asked.clients {
+        for number in 0..options.clients {
             let (tally, deeds) = (&tally, &deeds);
             scope.spawn(move || {
                 let mut client = Client::new(address);
@@ -137,10 +137,10 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
                 while start.elapsed() < end {
                     let begun = Instant::now();
                     // Half of all requests are good ones.
-                    let goods = deeds.iter().filter(|own| own.0 == "good").count();
-                    let place = if turn % 2 == 0 { turn / 2 % goods } else { turn / 2 % deeds.len() };
+                    let goods = deeds.iter().filter(|deed| deed.0 == "good").count();
+                    let index = if turn % 2 == 0 { turn / 2 % goods } else { turn / 2 % deeds.len() };
                     turn += 1;
-                    perform(&deeds[place], &mut client, address, tally);
+                    perform(&deeds[index], &mut client, address, tally);
                     std::thread::sleep(pause.saturating_sub(begun.elapsed()).min(end.saturating_sub(start.elapsed())));
                 }
             });
@@ -164,7 +164,7 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
     let mut tally = tally.into_inner().map_err(|_| "a client panicked")?;
     let mut problems = std::mem::take(&mut tally.wrong);
     settle(address, &mut problems)?;
-    verdict(asked, idle, &seen, serving.usage(), &mut problems);
+    verdict(options, idle, &seen, serving.usage(), &mut problems);
     if !serving.is_running() {
         problems.push("the service ended by itself".into());
     }
@@ -181,7 +181,7 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
         tally.expected, tally.busy, tally.left
     );
     println!("{} wrong or lost", problems.len());
-    problems.iter().take(20).for_each(|own| println!("  {own}"));
+    problems.iter().take(20).for_each(|problem| println!("  {problem}"));
     println!("{}", if problems.is_empty() { "held" } else { "DID NOT HOLD" });
     Ok(problems.is_empty())
 }
@@ -257,28 +257,28 @@ fn settle(address: SocketAddr, problems: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn verdict(asked: &Asked, idle: Usage, seen: &[(f64, Usage)], last: Usage, problems: &mut Vec<String>) {
+fn verdict(options: &SoakOptions, idle: Usage, seen: &[(f64, Usage)], last: Usage, problems: &mut Vec<String>) {
     println!("   time    resident   threads   descriptors");
-    let show = |when: &str, own: &Usage| {
-        println!("{when:>7}  {:7.1} MiB   {:5}   {:5}", own.resident_mib, own.threads, own.descriptors);
+    let show = |when: &str, usage: &Usage| {
+        println!("{when:>7}  {:7.1} MiB   {:5}   {:5}", usage.resident_mib, usage.threads, usage.descriptors);
     };
     show("begin", &idle);
-    for (seconds, own) in seen.iter().skip(seen.len() / 6 / 2).step_by((seen.len() / 6).max(1)) {
-        show(&format!("{seconds:.0} s"), own);
+    for (seconds, usage) in seen.iter().skip(seen.len() / 6 / 2).step_by((seen.len() / 6).max(1)) {
+        show(&format!("{seconds:.0} s"), usage);
     }
     show("end", &last);
     let third = seen.len() / 3;
     let median = |part: &[(f64, Usage)]| {
-        let mut values: Vec<f64> = part.iter().map(|own| own.1.resident_mib).collect();
+        let mut values: Vec<f64> = part.iter().map(|sample| sample.1.resident_mib).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     };
-    let most = |part: &[(f64, Usage)]| part.iter().map(|own| own.1.threads).max().unwrap_or(0);
+    let most = |part: &[(f64, Usage)]| part.iter().map(|sample| sample.1.threads).max().unwrap_or(0);
     let (middle, end) = (&seen[third..2 * third], &seen[2 * third..]);
     let growth = median(end) - median(middle);
     println!("resident memory from the middle third to the last: {growth:+.1} MiB");
     // A growth that is NaN proves nothing.
-    if growth.is_nan() || growth > asked.growth_mib {
+    if growth.is_nan() || growth > options.growth_mib {
         problems.push(format!("the memory grew by {growth:.1} MiB"));
     }
     if most(end) > most(middle) + 8 {

@@ -112,7 +112,7 @@ impl Stage {
             }
         });
         let address = receiver.recv_timeout(Duration::from_secs(60));
-        let address = address.map_err(|_| said.lock().map(|own| own.clone()).unwrap_or_default())?.parse()?;
+        let address = address.map_err(|_| said.lock().map(|lines| lines.clone()).unwrap_or_default())?.parse()?;
         Ok(Serving { child, address, said })
     }
 }
@@ -122,7 +122,7 @@ pub fn radiographs(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     files(folder, &mut found)?;
     let known = |path: &PathBuf| {
-        path.extension().is_some_and(|end| ["jpg", "jpeg", "png", "dcm"].iter().any(|own| end == *own))
+        path.extension().is_some_and(|end| ["jpg", "jpeg", "png", "dcm"].iter().any(|known| end == *known))
     };
     found.retain(known);
     found.sort();
@@ -181,7 +181,7 @@ impl Serving {
 
     /// Lines of its log that are not about requests.
     pub fn said(&self) -> String {
-        self.said.lock().map(|own| own.clone()).unwrap_or_default()
+        self.said.lock().map(|lines| lines.clone()).unwrap_or_default()
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -12,7 +12,7 @@ use medst_infer::eval::Vectors;
 use crate::client::{Body, Client, figure};
 use crate::stage::{Result, Stage, cpu_seconds, radiographs};
 
-pub struct Asked {
+pub struct ThroughputOptions {
     pub clients: usize,
     pub images: usize,
     pub side: usize,
@@ -26,7 +26,7 @@ pub struct Asked {
     pub batch: String,
 }
 
-impl Asked {
+impl ThroughputOptions {
     /// Images that a synthetic patient has at least on average.
     fn layout_images(&self) -> usize {
         if self.layout == "rsna" { 1 } else { 3 }
@@ -44,29 +44,29 @@ struct Round {
 }
 
 /// Prints the table; says whether answers were those of the command.
-pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
-    let files = match &asked.folder {
+pub fn run(stage: &Stage, options: &ThroughputOptions) -> Result<bool> {
+    let files = match &options.folder {
         Some(folder) => radiographs(folder)?,
-        None => stage.pictures(&asked.layout, asked.images.div_ceil(asked.layout_images()), asked.side)?,
+        None => stage.pictures(&options.layout, options.images.div_ceil(options.layout_images()), options.side)?,
     };
-    let files: Vec<PathBuf> = files.into_iter().take(asked.images).collect();
-    let files = copies(stage, files, asked.copies)?;
+    let files: Vec<PathBuf> = files.into_iter().take(options.images).collect();
+    let files = copies(stage, files, options.copies)?;
     let bodies: Vec<Vec<u8>> = files.iter().map(fs::read).collect::<std::io::Result<_>>()?;
     let bytes = bodies.iter().map(Vec::len).sum::<usize>() / bodies.len().max(1);
-    println!("{} pictures of {} KiB, {} clients", files.len(), bytes >> 10, asked.clients);
-    let mut serving = stage.serve(&["--batch", &asked.batch, "--max-queue", "1024", "--max-requests", "512"])?;
+    println!("{} pictures of {} KiB, {} clients", files.len(), bytes >> 10, options.clients);
+    let mut serving = stage.serve(&["--batch", &options.batch, "--max-queue", "1024", "--max-requests", "512"])?;
     let (mut offline, mut online, mut worst) = (Vec::new(), Vec::new(), 0.0f32);
-    for round in 0..asked.rounds {
-        let seconds = embed(stage, &files, &asked.batch)? - embed(stage, &files[..1], &asked.batch)?;
+    for round in 0..options.rounds {
+        let seconds = embed(stage, &files, &options.batch)? - embed(stage, &files[..1], &options.batch)?;
         offline.push((files.len() - 1) as f64 / seconds);
         let used = || [serving.cpu_seconds(), cpu_seconds("/proc/self")];
         let before = used();
-        let own = ask(serving.address, &bodies, asked.clients)?;
+        let result = ask(serving.address, &bodies, options.clients)?;
         let after = used();
         let per_image = |n: usize| (after[n] - before[n]) * 1e3 / files.len() as f64;
-        online.push(files.len() as f64 / own.seconds);
-        worst = worst.max(difference(stage, &files, &own.vectors)?);
-        let at = |share: f64| own.latencies[((own.latencies.len() - 1) as f64 * share) as usize] * 1e3;
+        online.push(files.len() as f64 / result.seconds);
+        worst = worst.max(difference(stage, &files, &result.vectors)?);
+        let at = |share: f64| result.latencies[((result.latencies.len() - 1) as f64 * share) as usize] * 1e3;
         println!(
             "{}  offline {:7.2} images/s   service {:7.2} images/s   ratio {:.3}   p50 {:.0} ms  p95 {:.0} ms  p99 {:.0} ms   {:.1} images per batch   CPU per image: service {:.2} ms, clients {:.2} ms   {} told to come back",
             round + 1,
@@ -76,10 +76,10 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
             at(0.5),
             at(0.95),
             at(0.99),
-            files.len() as f64 / own.batches,
+            files.len() as f64 / result.batches,
             per_image(0),
             per_image(1),
-            own.busy,
+            result.busy,
         );
     }
     let median = |values: &mut Vec<f64>| {
@@ -111,7 +111,7 @@ fn copies(stage: &Stage, files: Vec<PathBuf>, count: usize) -> Result<Vec<PathBu
 /// another number.
 fn of_another_study(mut bytes: Vec<u8>, number: usize) -> Vec<u8> {
     let tag = [0x20, 0, 0x0d, 0, b'U', b'I'];
-    if let Some(at) = bytes.windows(tag.len()).position(|own| own == tag) {
+    if let Some(at) = bytes.windows(tag.len()).position(|window| window == tag) {
         let end = at + 8 + usize::from(bytes[at + 6]);
         let digits = format!("{number:04}");
         // The identifier may end with a zero byte.
@@ -143,7 +143,7 @@ fn ask(address: std::net::SocketAddr, pictures: &[Vec<u8>], clients: usize) -> R
     let answers = Mutex::new(vec![(0.0, Vec::new()); pictures.len()]);
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let one = || -> Result<()> {
+        let client_loop = || -> Result<()> {
             let mut client = Client::new(address);
             loop {
                 let number = next.fetch_add(1, Ordering::SeqCst);
@@ -163,8 +163,8 @@ fn ask(address: std::net::SocketAddr, pictures: &[Vec<u8>], clients: usize) -> R
                 answers.lock().map_err(|_| "a client failed")?[number] = (seconds, answer.body);
             }
         };
-        let all: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
-        all.into_iter().try_for_each(|own| own.join().unwrap_or_else(|_| Err("a client panicked".into())))
+        let all: Vec<_> = (0..clients).map(|_| scope.spawn(client_loop)).collect();
+        all.into_iter().try_for_each(|client| client.join().unwrap_or_else(|_| Err("a client panicked".into())))
     })?;
     let seconds = start.elapsed().as_secs_f64();
     let after = String::from_utf8(Client::new(address).get("/metrics")?.body)?;
@@ -197,10 +197,10 @@ fn difference(stage: &Stage, files: &[PathBuf], vectors: &[Vec<f32>]) -> Result<
         }
     }
     let mut worst = 0.0f32;
-    for (file, own) in files.iter().zip(vectors) {
+    for (file, vector) in files.iter().zip(vectors) {
         let row = *rows.get(file).ok_or_else(|| format!("{}: the command left it out", file.display()))?;
-        let apart = own.iter().zip(written.row(row)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        worst = if own.len() == written.width() && apart.is_finite() { worst.max(apart) } else { f32::INFINITY };
+        let apart = vector.iter().zip(written.row(row)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        worst = if vector.len() == written.width() && apart.is_finite() { worst.max(apart) } else { f32::INFINITY };
     }
     Ok(worst)
 }

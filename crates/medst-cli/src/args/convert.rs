@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use medst_model::convert::Input;
+use medst_model::weights_input::Input;
 
 #[derive(Debug, Args)]
 pub struct Convert {

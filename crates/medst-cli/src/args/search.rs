@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use medst_infer::infer::search::Filter;
-use medst_infer::infer::search::query::Wanted;
+use medst_infer::infer::search::query::LabelCondition;
 
 use super::vision::share;
 use super::{Compute, Dicom, Inputs, UseModel};
@@ -81,7 +81,7 @@ pub struct SearchFind {
     pub to: Option<f64>,
     /// Return only studies with this label: edema, edema=0, or any COLUMN=VALUE; may be repeated.
     #[arg(long, value_name = "LABEL", value_parser = Filter::finding)]
-    pub finding: Vec<(String, Wanted)>,
+    pub finding: Vec<(String, LabelCondition)>,
     /// Search exactly even if the index has a graph for approximate search.
     #[arg(long)]
     pub exact: bool,

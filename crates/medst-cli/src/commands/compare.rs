@@ -7,14 +7,14 @@ use anyhow::Result;
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, Gathered, gather};
 use medst_data::report::Rule;
-use medst_infer::eval::bootstrap::Bootstrap;
-use medst_infer::eval::prompts::MS_CXR_T;
 use medst_infer::infer::Engine;
 use medst_infer::infer::check::Checked;
 use medst_infer::infer::compare::{TimePoint, compare};
 use medst_infer::infer::course::CourseCalibration;
 use medst_infer::infer::sentences::Sentences;
 use medst_infer::infer::stream::{self, StudyInput};
+use medst_infer::labels::prompts::MS_CXR_T;
+use medst_infer::stats::bootstrap::Bootstrap;
 use medst_model::Error;
 
 use super::{Output, open, time_point};

@@ -252,10 +252,10 @@ impl Table {
     /// The last model is not clearly better than the first, an untrained one.
     fn check(&self) -> Result<()> {
         let mut failed = Vec::new();
-        for (row, asked) in self.rows.iter().zip(&ROWS) {
+        for (row, expected) in self.rows.iter().zip(&ROWS) {
             let (first, last) = (row.values[0], row.values[row.values.len() - 1]);
-            if first.zip(last).is_none_or(|(first, last)| last < first + asked.margin) {
-                failed.push(format!("{} ({} more than an untrained model was expected)", row.figure, asked.margin));
+            if first.zip(last).is_none_or(|(first, last)| last < first + expected.margin) {
+                failed.push(format!("{} ({} more than an untrained model was expected)", row.figure, expected.margin));
             }
         }
         match failed.is_empty() {

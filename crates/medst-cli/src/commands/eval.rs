@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use medst_data::corpus::Corpus;
 use medst_data::files::whole;
-use medst_infer::eval::bootstrap::Bootstrap;
 use medst_infer::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder};
-use medst_infer::eval::report::picture::Pictures;
+use medst_infer::eval::report::picture::ExamplePictures;
 use medst_infer::eval::report::{Evaluation, Leaderboard, picture};
 use medst_infer::eval::result::Task;
 use medst_infer::eval::suite::Suite;
+use medst_infer::stats::bootstrap::Bootstrap;
 
 use super::{Output, open};
 use crate::args::{AskedTask, Eval};
@@ -20,7 +20,7 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
     let corpora: Vec<Corpus> = arguments.corpus.iter().map(|path| Corpus::open(path)).collect::<Result<_, _>>()?;
     let suite = suite(arguments);
     let files = embedding_files(arguments)?;
-    let mut done: Vec<(Evaluation, Vec<Pictures>)> = Vec::new();
+    let mut done: Vec<(Evaluation, Vec<ExamplePictures>)> = Vec::new();
     for model in &arguments.model {
         let engine = open::engine(model, &arguments.how)?;
         let encoder = ModelEncoder::from(&engine);
@@ -32,7 +32,7 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
     if done.is_empty() {
         return list_texts(arguments, &suite, &corpora);
     }
-    let (mut evaluations, pictures): (Vec<Evaluation>, Vec<Vec<Pictures>>) = done.into_iter().unzip();
+    let (mut evaluations, pictures): (Vec<Evaluation>, Vec<Vec<ExamplePictures>>) = done.into_iter().unzip();
     let page = if evaluations.len() == 1 {
         let evaluation = evaluations.remove(0);
         output.show(&evaluation)?;
@@ -49,11 +49,11 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
 }
 
 fn suite(arguments: &Eval) -> Suite {
-    let one = |task: &AskedTask| match task {
+    let named = |task: &AskedTask| match task {
         AskedTask::All => None,
         AskedTask::One(task) => Some(*task),
     };
-    let mut tasks: Vec<Task> = arguments.tasks.iter().filter_map(one).collect();
+    let mut tasks: Vec<Task> = arguments.tasks.iter().filter_map(named).collect();
     if arguments.tasks.contains(&AskedTask::All) {
         tasks.clear();
     }
@@ -96,7 +96,7 @@ fn evaluate(
     corpora: &[Corpus],
     output: &Output,
     reporter: &Reporter,
-) -> Result<(Evaluation, Vec<Pictures>)> {
+) -> Result<(Evaluation, Vec<ExamplePictures>)> {
     let results = suite.run(encoder, corpora, reporter)?;
     let pictures = match (&arguments.out, arguments.no_pictures) {
         (Some(_), false) => {

@@ -106,10 +106,10 @@ fn draw_phrase(
 fn draw_words(alignment: &Alignment, canvases: &[(View, Canvas)], folder: &Path) -> Result<()> {
     make_folder(Some(folder))?;
     for (number, word) in alignment.spoken() {
-        for (place, (view, canvas)) in canvases.iter().enumerate() {
+        for (index, (view, canvas)) in canvases.iter().enumerate() {
             let Some(map) = alignment.heat_of(*view, number) else { continue };
             let path = folder.join(format!("{:02}-{}.png", number + 1, plain(word)));
-            let path = if place == 0 { path } else { suffixed(&path, "lateral") };
+            let path = if index == 0 { path } else { suffixed(&path, "lateral") };
             draw::write(&path, &canvas.png(&map, &[]))?;
         }
     }

@@ -12,7 +12,7 @@ use medst_data::storage::Address;
 use medst_infer::infer::{Engine, Limits};
 use medst_model::Error;
 use medst_model::model::config::Precision;
-use medst_model::model::open::{OpenedModel, open_model_in};
+use medst_model::open::{OpenedModel, open_model_in};
 use tch::Device;
 
 use super::device;
@@ -39,8 +39,8 @@ pub fn engine(path: &Path, how: &Compute) -> Result<Engine> {
 }
 
 /// Images per batch. A GPU is only busy with large ones.
-fn batch(asked: Option<u16>, device: Device) -> usize {
-    asked.map_or(if device == Device::Cpu { 16 } else { 256 }, Into::into)
+fn batch(requested: Option<u16>, device: Device) -> usize {
+    requested.map_or(if device == Device::Cpu { 16 } else { 256 }, Into::into)
 }
 
 /// Reads the model at a path, to compute in a number format.

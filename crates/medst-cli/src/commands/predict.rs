@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use medst_data::printable;
 use medst_infer::infer::predict::{Predicted, predict};
-use medst_infer::infer::stream::{self, Wanted};
+use medst_infer::infer::stream::{self, EmbeddingOutputs};
 
 use super::{Output, open};
 use crate::args::Predict;
@@ -15,8 +15,8 @@ pub fn run(arguments: &Predict, output: &Output, reporter: &Reporter) -> Result<
     let (engine, gathered) = open::model_and_inputs(&arguments.model, &arguments.inputs)?;
     // Before anything takes long.
     engine.head()?;
-    let wanted = Wanted { images: true, features: true, reports: false };
-    let collected = stream::embed(&engine, &gathered, wanted, reporter)?;
+    let outputs = EmbeddingOutputs { images: true, features: true, reports: false };
+    let collected = stream::embed(&engine, &gathered, outputs, reporter)?;
     let left_out = gathered.left_out.len() + collected.left_out.len();
     let predicted = predict(&engine, &gathered, &collected)?;
     if let Some(file) = &arguments.out {

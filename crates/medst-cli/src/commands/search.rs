@@ -3,7 +3,7 @@
 use anyhow::Result;
 use medst_data::gather::{DeclaredView, check_view};
 use medst_infer::infer::search::{self, Among, Filter, Index, Query, WithGraph, together};
-use medst_infer::infer::stream::{self, Wanted};
+use medst_infer::infer::stream::{self, EmbeddingOutputs};
 use medst_infer::infer::{Engine, Views};
 use medst_model::Error;
 
@@ -22,8 +22,8 @@ fn index(arguments: &SearchIndex, output: &Output, reporter: &Reporter) -> Resul
     let SearchIndex { inputs, model, out, graph, overwrite } = arguments;
     search::check_target(out, *overwrite)?;
     let (engine, gathered) = open::model_and_inputs(model, inputs)?;
-    let wanted = Wanted { images: true, features: false, reports: true };
-    let collected = stream::embed(&engine, &gathered, wanted, reporter)?;
+    let outputs = EmbeddingOutputs { images: true, features: false, reports: true };
+    let collected = stream::embed(&engine, &gathered, outputs, reporter)?;
     let with_graph = match graph {
         GraphName::Auto => WithGraph::Auto,
         GraphName::Always => WithGraph::Always,
@@ -42,11 +42,11 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
         AmongName::Images => Among::Images,
         AmongName::Reports => Among::Reports,
     };
-    let asked = arguments.study.as_ref().map(|id| {
+    let study_row = arguments.study.as_ref().map(|id| {
         let row = index.find(id);
         row.ok_or_else(|| Error::Input(format!("{} has no study {id}", arguments.index.display())))
     });
-    let asked = asked.transpose()?;
+    let study_row = study_row.transpose()?;
     // The index contains the embeddings of its studies; only files and texts need the model.
     let engine = match arguments.image.is_some() || arguments.text.is_some() {
         false => None,
@@ -57,7 +57,7 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
             Some(engine)
         }
     };
-    let image = match (asked, &engine) {
+    let image = match (study_row, &engine) {
         (Some(row), _) => {
             let vector = index.vector_of(row, among).map(<[f32]>::to_vec);
             Some(vector.ok_or_else(|| {
@@ -86,7 +86,7 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
             findings: arguments.finding.clone(),
         },
         exact: arguments.exact,
-        not: asked,
+        not: study_row,
     };
     output.show(&index.search(&query)?)
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use medst_data::gather::{DeclaredView, FoundStudy, Picture, check_view, gather, read_report};
+use medst_data::gather::{DeclaredView, FoundStudy, PictureLocation, check_view, gather, read_report};
 use medst_data::report::Rule;
 use medst_data::study::Day;
 use medst_infer::infer::search::Filter;
@@ -17,12 +17,12 @@ use medst_model::Error;
 /// # Errors
 /// Names the part that cannot be understood, or the file that cannot be used.
 pub fn parse(text: &str, rule: Rule) -> Result<FoundStudy> {
-    let whole = Path::new(text);
-    if whole.is_dir() {
-        return of_folder(whole, rule);
+    let path = Path::new(text);
+    if path.is_dir() {
+        return of_folder(path, rule);
     }
     let mut study = FoundStudy::new(text.to_string());
-    let parts: Vec<&str> = if whole.exists() { vec![text] } else { text.split(',').map(str::trim).collect() };
+    let parts: Vec<&str> = if path.exists() { vec![text] } else { text.split(',').map(str::trim).collect() };
     for part in parts {
         let (key, path) = match part.split_once('=') {
             Some((key @ ("frontal" | "lateral" | "report" | "date"), value)) => (Some(key), value),
@@ -90,7 +90,7 @@ fn add_frontal(study: &mut FoundStudy, path: PathBuf, view: DeclaredView, text: 
         let mut studies = gather(std::slice::from_ref(&path), view, Rule::default())?.studies;
         study.acquired = studies.pop().and_then(|study| study.acquired);
     }
-    study.frontal = Some(Picture::File(path));
+    study.frontal = Some(PictureLocation::File(path));
     Ok(())
 }
 
@@ -99,7 +99,7 @@ fn add_lateral(study: &mut FoundStudy, path: PathBuf, text: &str) -> Result<()> 
     if study.lateral.is_some() {
         return Err(fail(text, "has more than one lateral image"));
     }
-    study.lateral = Some(Picture::File(path));
+    study.lateral = Some(PictureLocation::File(path));
     Ok(())
 }
 

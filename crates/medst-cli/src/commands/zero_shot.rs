@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use medst_data::printable;
 use medst_infer::infer::calibrate::Calibration;
-use medst_infer::infer::classes::{Classes, Kind, Prototypes};
-use medst_infer::infer::stream::{self, Wanted};
+use medst_infer::infer::classes::{ClassKind, Classes, Prototypes};
+use medst_infer::infer::stream::{self, EmbeddingOutputs};
 use medst_infer::infer::zero_shot::{Classified, classify};
 
 use super::{Output, open};
@@ -18,7 +18,7 @@ pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result
     let classes = match &arguments.classes {
         Some(file) => Classes::read(file)?,
         None => {
-            let kind = if arguments.exclusive { Kind::Exclusive } else { Kind::Findings };
+            let kind = if arguments.exclusive { ClassKind::Exclusive } else { ClassKind::Findings };
             Classes::from_names(kind, &arguments.class)?
         }
     };
@@ -26,8 +26,8 @@ pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result
     let calibration =
         arguments.calibration.as_ref().map(|file| Calibration::read(file, &engine, &classes)).transpose()?;
     let prototypes = Prototypes::new(&engine, classes)?;
-    let wanted = Wanted { images: true, features: false, reports: false };
-    let collected = stream::embed(&engine, &gathered, wanted, reporter)?;
+    let outputs = EmbeddingOutputs { images: true, features: false, reports: false };
+    let collected = stream::embed(&engine, &gathered, outputs, reporter)?;
     let left_out = gathered.left_out.len() + collected.left_out.len();
     if let Some(file) = &arguments.fit_calibration {
         let source = open::names(&arguments.inputs);

@@ -70,20 +70,20 @@ fn agree(at: &Path, name: &str, settings: &[&str], several: &[usize]) {
         done(child.wait_with_output().unwrap());
         at.join(output)
     };
-    let one = trained(1);
-    assert_eq!(lines(&one, "train").len(), 20);
+    let alone = trained(1);
+    assert_eq!(lines(&alone, "train").len(), 20);
     for &processes in several {
         let other = trained(processes);
         for kind in ["train", "validate"] {
-            let (own, others) = (lines(&one, kind), lines(&other, kind));
-            assert_eq!(own.len(), others.len());
-            assert!(!own.is_empty());
-            for (a, b) in own.iter().zip(&others) {
+            let (expected, others) = (lines(&alone, kind), lines(&other, kind));
+            assert_eq!(expected.len(), others.len());
+            assert!(!expected.is_empty());
+            for (a, b) in expected.iter().zip(&others) {
                 let off = difference(a, b, |a, b| (a - b).abs());
                 assert!(off < 1e-5, "{processes} processes, off by {off:e}\n{a}\n{b}");
             }
         }
-        for ((name, a), (other, b)) in weights(&one).iter().zip(&weights(&other)) {
+        for ((name, a), (other, b)) in weights(&alone).iter().zip(&weights(&other)) {
             assert_eq!(name, other);
             let off = (a - b).abs().max().double_value(&[]);
             // AdamW moves a weight by the learning rate (1e-3) regardless of the size of its

@@ -17,7 +17,7 @@ use sha1::{Digest, Sha1};
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct HubRequest {
     pub method: String,
     pub path: String,
     /// The first byte, of a part.
@@ -32,7 +32,7 @@ pub struct Asked {
 pub struct State {
     /// Files of the models, by `OWNER/NAME`.
     pub models: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    pub asked: Vec<Asked>,
+    pub requests: Vec<HubRequest>,
     /// Files are given only with this token.
     pub gate: Option<String>,
     /// After how many bytes of a large file the connection is cut, each time the list has another
@@ -72,8 +72,8 @@ impl Hub {
     }
 
     /// What it was asked for since the last time.
-    pub fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.state().asked)
+    pub fn take_requests(&self) -> Vec<HubRequest> {
+        std::mem::take(&mut self.state().requests)
     }
 }
 
@@ -108,7 +108,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, storage: Option<&str>) -> boo
     let from = headers.get("range").map(|range| range["bytes=".len()..].trim_end_matches('-').parse().unwrap());
     let token = headers.get("authorization").cloned();
     let mut state = state.lock().unwrap();
-    state.asked.push(Asked {
+    state.requests.push(HubRequest {
         method: method.clone(),
         path: path.clone(),
         from,
@@ -116,10 +116,10 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, storage: Option<&str>) -> boo
         storage: storage.is_none(),
     });
     let mut answer = Answer::find(&state, &path, token.as_deref(), storage);
-    let whole = answer.body.len();
+    let size = answer.body.len();
     if let Some(from) = from.filter(|_| answer.status == 200) {
         answer.status = 206;
-        answer.headers.push(("Content-Range", format!("bytes {from}-{}/{whole}", whole - 1)));
+        answer.headers.push(("Content-Range", format!("bytes {from}-{}/{size}", size - 1)));
         answer.body.drain(..from);
     }
     let cut = match storage {

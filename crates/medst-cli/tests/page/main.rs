@@ -59,7 +59,7 @@ struct Patient {
 
 fn patient(at: &Path) -> Patient {
     let mut folders: Vec<PathBuf> =
-        fs::read_dir(at.join("raw/folders")).unwrap().map(|own| own.unwrap().path()).collect();
+        fs::read_dir(at.join("raw/folders")).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     let found = folders.iter().find_map(|folder| {
         let mut files = BTreeMap::new();
@@ -114,7 +114,7 @@ async fn a_patient_is_read_by_people_and_keys() {
     by_hand(&browser, &patient).await;
     // Nothing came from elsewhere, and all of it fits on a laptop's screen.
     let elsewhere =
-        "performance.getEntriesByType('resource').filter((own) => !own.name.startsWith(location.origin)).length";
+        "performance.getEntriesByType('resource').filter((entry) => !entry.name.startsWith(location.origin)).length";
     assert_eq!(browser.value(elsewhere).await, json!(0));
     let fits =
         "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight";
@@ -128,9 +128,9 @@ async fn studies(browser: &Browser, patient: &Patient) {
         "broken.png: GIF files are not supported; convert it to PNG, JPEG or DICOM"
     );
     browser.click("#problems-close").await;
-    let dates = browser.value("[...document.querySelectorAll('.study input.date')].map((own) => own.value)").await;
+    let dates = browser.value("[...document.querySelectorAll('.study input.date')].map((input) => input.value)").await;
     assert_eq!(dates, json!(patient.dates));
-    let views = "[...document.querySelectorAll('.slot select')].map((own) => `${own.value}, ${own.title}`)";
+    let views = "[...document.querySelectorAll('.slot select')].map((select) => `${select.value}, ${select.title}`)";
     let views = browser.value(views).await;
     let named = ["frontal, View: from the file name", "lateral, View: from the file name"];
     assert_eq!((&views[0], &views[1]), (&json!(named[0]), &json!(named[1])));
@@ -159,7 +159,7 @@ async fn what_is_absent_has_neither_course_nor_box() {
     let rows: Vec<Vec<&str>> = truth.lines().skip(1).map(|line| line.split(',').collect()).collect();
     let size = |row: &&Vec<&str>| (1e3 * row[7].parse::<f64>().unwrap()) as u32;
     let ill = rows.iter().filter(|row| row[3] == "pleural_effusion" && row[9] == "1").max_by_key(size).unwrap();
-    let healthy = |row: &&Vec<&str>| rows.iter().all(|own| own[1] != row[1] || own[4] == "0");
+    let healthy = |row: &&Vec<&str>| rows.iter().all(|other| other[1] != row[1] || other[4] == "0");
     let well = rows.iter().find(healthy).unwrap();
     let dated = [(ill, "2101-01-01_frontal.png"), (well, "2101-02-01_frontal.png")].map(|(row, name)| {
         let path = at.join(name);
@@ -173,7 +173,7 @@ async fn what_is_absent_has_neither_course_nor_box() {
     let rows = browser
         .value(
             "[...document.querySelectorAll('tr[data-finding]')].map((row) => [
-                [...row.querySelectorAll('.presence')].map((own) => Number(own.dataset.probability)),
+                [...row.querySelectorAll('.presence')].map((element) => Number(element.dataset.probability)),
                 row.querySelector('.change [aria-hidden]').textContent])",
         )
         .await;
@@ -185,8 +185,9 @@ async fn what_is_absent_has_neither_course_nor_box() {
     }
     browser.keys("#phrase", &format!("{} pleural effusion", ill[5])).await;
     browser.until(&format!("{PEAKS}.length === 2")).await;
-    let boxes =
-        browser.value("[...document.querySelectorAll('canvas[data-peak]')].map((own) => own.dataset.boxes)").await;
+    let boxes = browser
+        .value("[...document.querySelectorAll('canvas[data-peak]')].map((element) => element.dataset.boxes)")
+        .await;
     assert!(boxes[0] != json!("0") && boxes[1] == json!("0"), "{boxes}");
     browser.client.clone().close().await.unwrap();
 }
@@ -198,35 +199,39 @@ async fn findings(browser: &Browser, at: &Path, patient: &Patient) {
     let mut arguments = vec!["compare", &first, &later, "--model", "run"];
     arguments.extend(FINDINGS.iter().flat_map(|name| ["--finding", name]));
     let expected = json(at, &arguments);
-    for own in expected["steps"][0]["findings"].as_array().unwrap() {
-        let row = format!("document.querySelector('tr[data-finding=\"{}\"]')", own["finding"].as_str().unwrap());
-        let scores =
-            browser.value(&format!("[...{row}.querySelectorAll('.presence')].map((own) => own.dataset.score)")).await;
-        assert!(close(&scores[0], &own["presence"][0]) && close(&scores[1], &own["presence"][1]), "{scores} {own}");
+    for finding in expected["steps"][0]["findings"].as_array().unwrap() {
+        let row = format!("document.querySelector('tr[data-finding=\"{}\"]')", finding["finding"].as_str().unwrap());
+        let scores = browser
+            .value(&format!("[...{row}.querySelectorAll('.presence')].map((element) => element.dataset.score)"))
+            .await;
+        assert!(
+            close(&scores[0], &finding["presence"][0]) && close(&scores[1], &finding["presence"][1]),
+            "{scores} {finding}"
+        );
         let change = browser.value(&format!("{row}.querySelector('.change').dataset.change")).await;
-        assert!(close(&change, &own["change"]["towards_worse"]), "{change} {own}");
+        assert!(close(&change, &finding["change"]["towards_worse"]), "{change} {finding}");
     }
 }
 
 /// Highest cosines of the pictures that show a heat map, in order.
-const PEAKS: &str = "[...document.querySelectorAll('canvas[data-peak]')].map((own) => own.dataset.peak)";
+const PEAKS: &str = "[...document.querySelectorAll('canvas[data-peak]')].map((element) => element.dataset.peak)";
 
 async fn phrase(browser: &Browser, at: &Path, patient: &Patient) {
     browser.keys("#phrase", "left effusion").await;
     browser.until(&format!("{PEAKS}.length === 3")).await;
     let (frontal, lateral) = (patient.frontal.display().to_string(), patient.lateral.display().to_string());
-    let asked = ["--model", "run", "--phrase", "left effusion", "--matrices"];
-    let of = |files: &[&str]| json(at, &[&["ground"], files, &asked[..]].concat())["phrases"][0].take();
+    let options = ["--model", "run", "--phrase", "left effusion", "--matrices"];
+    let of = |files: &[&str]| json(at, &[&["ground"], files, &options[..]].concat())["phrases"][0].take();
     let [first, second] = [of(&[&frontal, "--lateral", &lateral]), of(&[patient.later.to_str().unwrap()])];
     let expected = [&first["views"][0]["heat"][2], &first["views"][1]["heat"][2], &second["views"][0]["heat"][2]];
     let peaks = browser.value(PEAKS).await;
     assert!((0..3).all(|n| close(&peaks[n], expected[n])), "{peaks} {expected:?}");
-    let most = expected.iter().filter_map(|own| own.as_f64()).fold(f64::MIN, f64::max);
+    let most = expected.iter().filter_map(|peak| peak.as_f64()).fold(f64::MIN, f64::max);
     let shown: f64 = browser.text("#legend-high").await.replace('−', "-").parse().unwrap();
     assert!((shown - most).abs() < 6e-4, "{shown} {most}");
     // A word in focus shows its own map; leaving the word restores the map of the phrase.
     assert_eq!(
-        browser.value("[...document.querySelectorAll('#words .chip')].map((own) => own.textContent)").await,
+        browser.value("[...document.querySelectorAll('#words .chip')].map((element) => element.textContent)").await,
         json!(["left", "effusion", "[SEP]"])
     );
     browser.client.execute("document.querySelectorAll('#words .chip')[1].focus();", Vec::new()).await.unwrap();
@@ -292,10 +297,12 @@ async fn keys(browser: &Browser) {
     assert_eq!(browser.value("document.getElementById('panel-report').hidden").await, json!(false));
     // Everything that does something can be reached.
     let reached = "[...document.querySelectorAll('button, input, select, textarea, canvas:not([aria-hidden])')]\
-                   .filter((own) => own.offsetParent && own.tabIndex < 0 && own.role !== 'tab').length";
+                   .filter((element) => element.offsetParent && element.tabIndex < 0 && element.role !== 'tab').length";
     assert_eq!(browser.value(reached).await, json!(0));
-    let nameless = "[...document.querySelectorAll('button, input, select, textarea')].filter((own) => own.offsetParent\
-                    && !own.ariaLabel && !own.textContent.trim() && !own.labels?.length).map((own) => own.outerHTML)";
+    let nameless = "[...document.querySelectorAll('button, input, select, textarea')]\
+                    .filter((node) => node.offsetParent && !node.ariaLabel)\
+                    .filter((node) => !node.textContent.trim() && !node.labels?.length)\
+                    .map((node) => node.outerHTML)";
     assert_eq!(browser.value(nameless).await, json!([]));
     browser.keys("body", "?").await;
     assert_eq!(browser.value("document.getElementById('help').open").await, json!(true));
@@ -323,7 +330,7 @@ async fn pointer(browser: &Browser) {
     let data = "(({ window, level, zoom }) => [window, level, zoom])(document.querySelector('.study canvas').dataset)";
     assert_eq!(browser.value(data).await, json!(["316", "118", "1.00"]));
     // Linked pictures of a view follow; the lateral one stays.
-    let windows = "[...document.querySelectorAll('.study canvas')].map((own) => own.dataset.window)";
+    let windows = "[...document.querySelectorAll('.study canvas')].map((element) => element.dataset.window)";
     assert_eq!(browser.value(windows).await, json!(["316", "256", "316"]));
     let wheel =
         WheelActions::new("wheel".into()).then(WheelAction::Scroll { duration: None, x, y, delta_x: 0, delta_y: -400 });
@@ -350,7 +357,7 @@ fn send(address: &str, head: &str, body: &str) -> (u16, String, Vec<u8>) {
     loop {
         let count = stream.read(&mut piece).unwrap();
         answer.extend_from_slice(&piece[..count]);
-        let Some(end) = answer.windows(4).position(|own| own == b"\r\n\r\n") else {
+        let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
             assert!(count > 0, "no answer");
             continue;
         };
@@ -386,11 +393,11 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
     let body = json!({"frontal": base64(&patient.frontal), "lateral": base64(&patient.lateral), "report": report});
     let expected = post(address, "/v1/report", &body);
     let sentences = expected["sentences"].as_array().unwrap();
-    let shown = browser.value("[...document.querySelectorAll('.sentence')].map((own) => [own.textContent, own.dataset.closeness, own.classList.contains('matched')])").await;
+    let shown = browser.value("[...document.querySelectorAll('.sentence')].map((node) => [node.textContent, node.dataset.closeness, node.classList.contains('matched')])").await;
     assert_eq!(shown.as_array().unwrap().len(), sentences.len());
-    for (own, shown) in sentences.iter().zip(shown.as_array().unwrap()) {
-        assert_eq!((&own["text"], &own["matches"]), (&shown[0], &shown[2]));
-        assert!(close(&own["closeness"], &shown[1]), "{shown}");
+    for (sentence, shown) in sentences.iter().zip(shown.as_array().unwrap()) {
+        assert_eq!((&sentence["text"], &sentence["matches"]), (&shown[0], &shown[2]));
+        assert!(close(&sentence["closeness"], &shown[1]), "{shown}");
     }
     assert_eq!(
         browser.value("document.querySelector('.told').textContent").await,
@@ -401,7 +408,7 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
     // region.
     let bound = |value: &str| {
         format!(
-            "(() => {{ const own = document.getElementById('least'); own.value = '{value}'; own.dispatchEvent(new Event('input')); return document.querySelectorAll('.sentence.unmatched').length; }})()"
+            "(() => {{ const input = document.getElementById('least'); input.value = '{value}'; input.dispatchEvent(new Event('input')); return document.querySelectorAll('.sentence.unmatched').length; }})()"
         )
     };
     assert_eq!(browser.value(&bound("0.9")).await, json!(sentences.len()));
@@ -412,7 +419,7 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
     assert!(browser.text("#legend-title").await.starts_with("sentence “"));
     assert_eq!(browser.value(&format!("{PEAKS}.length")).await, json!(2), "only the pictures of the sentence's study");
     browser.keys(".sentence", &char::from(Key::Right).to_string()).await;
-    let word = sentences[0]["pieces"].as_array().unwrap().iter().find(|own| !own["words"].is_null()).unwrap();
+    let word = sentences[0]["pieces"].as_array().unwrap().iter().find(|piece| !piece["words"].is_null()).unwrap();
     assert_eq!(
         browser.text("#legend-title").await,
         format!("word “{}”", word["text"].as_str().unwrap().to_lowercase())
@@ -436,11 +443,11 @@ async fn nearest(browser: &Browser, at: &Path, patient: &Patient) {
     let expected = json(at, &["search", "find", "index", "--image", &image, "-k", "10"]);
     let shown = browser
         .value(
-            "[...document.querySelectorAll('.found > li')].map((own) => [own.dataset.study, own.dataset.similarity])",
+            "[...document.querySelectorAll('.found > li')].map((row) => [row.dataset.study, row.dataset.similarity])",
         )
         .await;
-    for (n, own) in expected["found"].as_array().unwrap().iter().enumerate() {
-        assert!(own["study"] == shown[n][0] && close(&own["similarity"], &shown[n][1]), "{own} {shown}");
+    for (n, study) in expected["found"].as_array().unwrap().iter().enumerate() {
+        assert!(study["study"] == shown[n][0] && close(&study["similarity"], &shown[n][1]), "{study} {shown}");
     }
     browser.keys("#search-finding", "=").await;
     browser.click("#search").await;
@@ -462,7 +469,7 @@ async fn by_hand(browser: &Browser, patient: &Patient) {
         .await;
     let first = "document.querySelector('.study .slot.frontal').dataset.file";
     assert!(browser.value(first).await.as_str().unwrap().ends_with(".dcm"), "time order follows");
-    let choose = "(() => { const own = document.querySelector('.study select'); own.value = 'lateral'; own.dispatchEvent(new Event('change')); })()";
+    let choose = "(() => { const select = document.querySelector('.study select'); select.value = 'lateral'; select.dispatchEvent(new Event('change')); })()";
     browser.client.execute(choose, Vec::new()).await.unwrap();
     browser.until("document.querySelector('.study .slot.lateral canvas')").await;
     browser.until("document.getElementById('computing').textContent === 'ready'").await;
@@ -473,7 +480,7 @@ async fn by_hand(browser: &Browser, patient: &Patient) {
     browser.until("!document.getElementById('welcome').hidden").await;
     // An example patient in one click.
     let name = format!(
-        "[...document.querySelectorAll('.example')].find((own) => own.textContent.startsWith('{}'))",
+        "[...document.querySelectorAll('.example')].find((element) => element.textContent.startsWith('{}'))",
         patient.name
     );
     browser.client.execute(&format!("{name}.click();"), Vec::new()).await.unwrap();
@@ -542,7 +549,7 @@ async fn a_reader_chooses_light_models_and_when_to_stop() {
     let patient = patient(at);
     browser.upload(&[&patient.frontal]).await;
     browser.until("document.querySelectorAll('tr[data-finding]').length === 7").await;
-    let names = browser.value("[...document.querySelectorAll('#model option')].map((own) => own.value)").await;
+    let names = browser.value("[...document.querySelectorAll('#model option')].map((option) => option.value)").await;
     assert_eq!(names, json!(["first", "second"]));
     let edema = "document.querySelector('tr[data-finding=edema] .presence')?.dataset.score";
     for (name, weights) in [("first", "run"), ("second", "other")] {
@@ -557,7 +564,7 @@ async fn a_reader_chooses_light_models_and_when_to_stop() {
     }
 
     // The service's answer to a phrase is held back.
-    let hold = "const own = window.fetch; window.fetch = (path, options) => !path.includes('/ground') ? own(path, options) : \
+    let hold = "const original = window.fetch; window.fetch = (path, options) => !path.includes('/ground') ? original(path, options) : \
                 new Promise((_, fail) => options.signal.addEventListener('abort', () => fail(new DOMException('', 'AbortError'))));";
     browser.client.execute(hold, Vec::new()).await.unwrap();
     for stop in ["button", "key"] {
@@ -598,8 +605,9 @@ fn the_page_and_what_it_asks_for_answer() {
         assert_eq!(get(path).0, 404, "{path}");
     }
     let patient = patient(at);
-    let own = format!("/v1/examples/{}/{}", patient.name, patient.later.file_name().unwrap().to_str().unwrap());
-    assert_eq!(get(&own).2, fs::read(&patient.later).unwrap());
+    let picture_path =
+        format!("/v1/examples/{}/{}", patient.name, patient.later.file_name().unwrap().to_str().unwrap());
+    assert_eq!(get(&picture_path).2, fs::read(&patient.later).unwrap());
 
     // A file, and the square that the page sends in its place, are the same to the model.
     let later = STANDARD.encode(fs::read(&patient.later).unwrap());
@@ -614,8 +622,9 @@ fn the_page_and_what_it_asks_for_answer() {
     assert_eq!(post(&address, "/v1/picture", &json!({"picture": plain}))["header"], Value::Null);
 
     // A sentence is aligned exactly as the same text is as a phrase.
-    let asked = json!({"frontal": later, "report": "FINDINGS: No edema. IMPRESSION: Small left effusion.", "least": 1});
-    let answer = post(&address, "/v1/report", &asked);
+    let request =
+        json!({"frontal": later, "report": "FINDINGS: No edema. IMPRESSION: Small left effusion.", "least": 1});
+    let answer = post(&address, "/v1/report", &request);
     let phrase = json!({"frontal": later, "phrase": "No edema.", "matrices": true});
     let phrase = post(&address, "/v1/ground", &phrase);
     let [found, expected] =
@@ -623,7 +632,10 @@ fn the_page_and_what_it_asks_for_answer() {
     for (found, expected) in found.as_array().unwrap().iter().zip(expected.as_array().unwrap()) {
         assert!(found.as_array().unwrap().iter().zip(expected.as_array().unwrap()).all(|(a, b)| close(a, b)));
     }
-    assert!(answer["sentences"].as_array().unwrap().iter().all(|own| own["matches"] == json!(false)), "none reaches 1");
+    assert!(
+        answer["sentences"].as_array().unwrap().iter().all(|sentence| sentence["matches"] == json!(false)),
+        "none reaches 1"
+    );
     for (path, body, expected) in [
         ("/v1/picture", json!({"picture": "AAAA"}), "picture: not a JPEG"),
         ("/v1/picture", json!({}), "picture"),

@@ -70,7 +70,7 @@ fn dicom(at: &Path, name: &str, view: Option<&str>, study: &str) {
 fn several_frames(at: &Path, name: &str) {
     dicom(at, name, Some("PA"), "2.25.9");
     let bytes = fs::read(at.join(name)).unwrap();
-    let rows = bytes.windows(6).position(|own| own == [0x28, 0, 0x10, 0, b'U', b'S']).unwrap();
+    let rows = bytes.windows(6).position(|window| window == [0x28, 0, 0x10, 0, b'U', b'S']).unwrap();
     let frames = [0x28, 0, 0x08, 0, b'I', b'S', 2, 0, b'2', b' '];
     fs::write(at.join(name), [&bytes[..rows], &frames, &bytes[rows..]].concat()).unwrap();
 }
@@ -178,14 +178,14 @@ fn sizes_that_cannot_be(at: &Path) {
         fs::remove_dir_all(at.join("absurd")).unwrap();
     }
     copy("run", "absurd");
-    for (key, own, words) in [
+    for (key, value, words) in [
         ("hidden_size", "65536", "million parameters"),
         ("num_layers", "9223372036854775807", "model.image.num_layers"),
         ("size", "4611686018427387904", "model.image.size"),
     ] {
         let card = fs::read_to_string(at.join("run/last/config.json")).unwrap();
         let mut card: Value = serde_json::from_str(&card).unwrap();
-        card["model"]["image"][key] = own.parse::<i64>().unwrap().into();
+        card["model"]["image"][key] = value.parse::<i64>().unwrap().into();
         for name in ["last", "best"] {
             fs::write(at.join("absurd").join(name).join("config.json"), card.to_string()).unwrap();
         }
@@ -346,7 +346,7 @@ fn zero_shot(at: &Path) {
     let calibrated = json(at, &[&base[..], &["--calibration", "cal.json", "--out", "p.csv"]].concat(), 0);
     assert_eq!(calibrated["calibrated_on"], "corpus");
     // The share of images with the finding is what a model that learnt next to nothing should say.
-    let counts = fits[0]["counts"].as_array().unwrap().iter().map(|own| own.as_f64().unwrap()).collect::<Vec<_>>();
+    let counts = fits[0]["counts"].as_array().unwrap().iter().map(|count| count.as_f64().unwrap()).collect::<Vec<_>>();
     let p = calibrated["studies"][0]["probabilities"][0].as_f64().unwrap();
     assert!((p - counts[1] / (counts[0] + counts[1])).abs() < 0.25, "{p} {counts:?}");
     let table = fs::read_to_string(at.join("p.csv")).unwrap();
@@ -387,16 +387,17 @@ fn zero_shot(at: &Path) {
 fn compare(at: &Path) {
     let images = frontals(at);
     // A subject with three visits or more.
-    let visits = |image: &String| images.iter().filter(|own| own.split('/').nth(3) == image.split('/').nth(3)).count();
+    let visits =
+        |image: &String| images.iter().filter(|other| other.split('/').nth(3) == image.split('/').nth(3)).count();
     let first = images.iter().find(|image| visits(image) >= 3).unwrap();
     let subject = first.split('/').nth(3).unwrap();
-    let own: Vec<&String> = images.iter().filter(|image| image.split('/').nth(3) == Some(subject)).collect();
+    let of_subject: Vec<&String> = images.iter().filter(|image| image.split('/').nth(3) == Some(subject)).collect();
     fs::write(at.join("r1.txt"), "FINDINGS: Small left pleural effusion. No edema.").unwrap();
     fs::write(at.join("r2.txt"), "IMPRESSION: The effusion has increased.").unwrap();
     let points = [
-        format!("{},r1.txt,date=2020-03-01", own[0]),
-        format!("frontal={},report=r2.txt,date=2020-03-11", own[1]),
-        format!("{},date=2020-04-01", own[2]),
+        format!("{},r1.txt,date=2020-03-01", of_subject[0]),
+        format!("frontal={},report=r2.txt,date=2020-03-11", of_subject[1]),
+        format!("{},date=2020-04-01", of_subject[2]),
     ];
     let base: Vec<&str> = ["compare"].into_iter().chain(points.iter().map(String::as_str)).collect();
     let found = json(at, &[&base[..], &["--model", "run"]].concat(), 0);
@@ -415,28 +416,28 @@ fn compare(at: &Path) {
     let calibrated = [&base[..], &["--model", "run", "--calibration", "courses.json"]].concat();
     let found = json(at, &calibrated, 0);
     let courses = found["steps"][0]["findings"][0]["courses"].as_array().unwrap();
-    assert!((courses.iter().map(|own| own.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-9);
+    assert!((courses.iter().map(|course| course.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-9);
     let (out, _) = run(at, &calibrated, 0);
     assert!(out.contains("calibrated on pairs") && out.contains("most probable order from images alone"), "{out}");
     let of_corpus = json(at, &["compare", "corpus", "--subject", subject, "--model", "run"], 0);
-    assert_eq!(of_corpus["time_points"].as_array().unwrap().len(), own.len());
+    assert_eq!(of_corpus["time_points"].as_array().unwrap().len(), of_subject.len());
 
     dicom(at, "side.dcm", Some("LATERAL"), "2.25.3");
     fs::create_dir(at.join("visit")).unwrap();
-    fs::copy(at.join(own[0]), at.join("visit/a.png")).unwrap();
+    fs::copy(at.join(of_subject[0]), at.join("visit/a.png")).unwrap();
     fs::copy(at.join("r1.txt"), at.join("visit/b.txt")).unwrap();
-    assert_eq!(json(at, &["compare", "visit", own[1], "--model", "run"], 0)["reported"], serde_json::json!([0]));
+    assert_eq!(json(at, &["compare", "visit", of_subject[1], "--model", "run"], 0)["reported"], serde_json::json!([0]));
     for (points, code, expected) in [
-        (&[own[0].as_str()][..], 2, "needs two or more"),
-        (&[own[0], "absent.png"], 1, "absent.png"),
-        (&[own[0], "frontal=side.dcm"], 1, "side.dcm: not a readable radiograph: declared as frontal"),
-        (&[own[0], "r1.txt"], 2, "has no image"),
-        (&[own[0], "damaged.png"], 1, "damaged.png"),
-        (&[own[0], "raw/table/images"], 2, "several studies"),
+        (&[of_subject[0].as_str()][..], 2, "needs two or more"),
+        (&[of_subject[0], "absent.png"], 1, "absent.png"),
+        (&[of_subject[0], "frontal=side.dcm"], 1, "side.dcm: not a readable radiograph: declared as frontal"),
+        (&[of_subject[0], "r1.txt"], 2, "has no image"),
+        (&[of_subject[0], "damaged.png"], 1, "damaged.png"),
+        (&[of_subject[0], "raw/table/images"], 2, "several studies"),
         (&["corpus", "--subject", "unknown"], 2, "no image of subject unknown"),
         (&["corpus", "--fit-calibration", "x.json"], 1, "pairs.csv"),
-        (&[own[0], own[1], "--calibration", "cal.json"], 2, "cal.json"),
-        (&[own[0], own[1], "--finding", " "], 2, "has no name"),
+        (&[of_subject[0], of_subject[1], "--calibration", "cal.json"], 2, "cal.json"),
+        (&[of_subject[0], of_subject[1], "--finding", " "], 2, "has no name"),
     ] {
         let (_, err) = run(at, &[&["compare", "--model", "run"], points].concat(), code);
         assert!(err.contains(expected), "{points:?}: {expected}\n{err}");
@@ -570,7 +571,7 @@ fn names_steer_no_terminal(at: &Path) {
         run(at, &[&["zero-shot", "names"][..], &model, &["--class", "edema", "--out", "names-shot.csv"]].concat(), 1);
     let read = |name: &str| fs::read_to_string(at.join(name)).unwrap();
     for text in [out + &err, shown + &more, read("names.csv"), read("names-shot.csv")] {
-        assert!(!text.chars().any(|own| own.is_control() && own != '\n'), "{text:?}");
+        assert!(!text.chars().any(|letter| letter.is_control() && letter != '\n'), "{text:?}");
         assert!(text.contains("\\u{1b}"), "{text}");
     }
 }

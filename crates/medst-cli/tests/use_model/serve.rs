@@ -21,7 +21,7 @@ fn same(a: &Value, b: &Value) -> bool {
         (Value::Number(a), Value::Number(b)) => (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= 1e-5,
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, own)| b.get(key).is_some_and(|other| same(own, other)))
+            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
         }
         _ => a == b,
     }
@@ -78,7 +78,7 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
     let sentences = ["--class", "edema", "--class", "pleural effusion=large effusion|blunted angle"];
     let offline = [&["zero-shot", &images[0], "--model", "run", "--calibration", "cal.json"], &sentences[..]].concat();
     let offline = super::json(at, &offline, 0);
-    let classes = json!(["edema", {"name": "pleural effusion", "positive": ["large effusion", "blunted angle"], "negative": medst_infer::eval::prompts::negative("pleural effusion")}]);
+    let classes = json!(["edema", {"name": "pleural effusion", "positive": ["large effusion", "blunted angle"], "negative": medst_infer::labels::prompts::negative("pleural effusion")}]);
     let form = Body::parts(&[("frontal", &a, true), ("classes", classes.to_string().as_bytes(), false)]);
     let answer = ask("/v1/zero-shot", &form, 200);
     assert_eq!((&answer["calibrated_on"], &answer["classes"]), (&offline["calibrated_on"], &offline["classes"]));
@@ -149,8 +149,9 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
     ]);
     let answer = ask("/v1/search", &form, 200);
     assert_eq!((&answer["candidates"], &answer["exact"]), (&offline["candidates"], &true.into()));
-    let of =
-        |value: &Value| value["found"].as_array().unwrap().iter().map(|own| own["study"].clone()).collect::<Vec<_>>();
+    let of = |value: &Value| {
+        value["found"].as_array().unwrap().iter().map(|study| study["study"].clone()).collect::<Vec<_>>()
+    };
     assert_eq!((of(&answer), of(&answer).len()), (of(&offline), 5));
     assert!(answer["found"][0].get("frontal").is_none(), "paths of files are not disclosed");
     for (body, status) in [

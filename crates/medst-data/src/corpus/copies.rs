@@ -45,7 +45,7 @@ struct Print {
 }
 
 /// A stored picture and whose it is.
-struct Picture<'a> {
+struct StoredPicture<'a> {
     study: &'a StudyPlan,
     source: &'a ImageSource,
 }
@@ -67,10 +67,10 @@ pub fn find(
         .iter()
         .flat_map(|study| study.frontals.iter().chain(&study.laterals).map(move |source| (study, source)));
     // Pictures are stored in the order of the plan.
-    let (pictures, at): (Vec<Picture>, Vec<usize>) = all
+    let (pictures, at): (Vec<StoredPicture>, Vec<usize>) = all
         .enumerate()
-        .filter(|(place, _)| places[*place].is_some())
-        .map(|(place, (study, source))| (Picture { study, source }, place))
+        .filter(|(position, _)| places[*position].is_some())
+        .map(|(position, (study, source))| (StoredPicture { study, source }, position))
         .unzip();
     let shards: Vec<Shard> = (0..pictures.len().div_ceil(CAPACITY))
         .map(|number| Shard::open(&folder.join(shards::name(shards::IMAGES, number)), side))
@@ -124,7 +124,7 @@ pub fn find(
     }
     if let Some((first, Some(second))) = example {
         let described = |picture: usize| {
-            let Picture { study, source } = &pictures[picture];
+            let StoredPicture { study, source } = &pictures[picture];
             format!("row {} of subject `{}`", source.row, study.subject)
         };
         let what = format!(
@@ -153,8 +153,8 @@ pub fn find(
     Ok(())
 }
 
-impl Picture<'_> {
-    fn is_of(&self, other: &Picture) -> bool {
+impl StoredPicture<'_> {
+    fn is_of(&self, other: &StoredPicture) -> bool {
         self.study.subject == other.study.subject
     }
 }
@@ -210,8 +210,9 @@ fn neighbours(prints: &[Print]) -> Vec<(usize, usize)> {
                 hash.rotate_left(turn);
                 (hash, picture)
             });
-            let followers =
-                |place: usize| (place + 1..order.len().min(place + 1 + FOLLOWERS)).map(move |other| (place, other));
+            let followers = |position: usize| {
+                (position + 1..order.len().min(position + 1 + FOLLOWERS)).map(move |other| (position, other))
+            };
             let near = (0..order.len()).flat_map(followers).filter_map(|(one, other)| {
                 let (one, other) = (order[one].min(order[other]), order[one].max(order[other]));
                 (distance(one, other) <= NEAR).then_some((one, other))

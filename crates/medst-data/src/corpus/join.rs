@@ -20,7 +20,7 @@ use crate::ranks::{Ranks, part};
 use crate::{Error, Result};
 
 /// A file of a stretch.
-struct Part {
+struct StretchFile {
     path: PathBuf,
     /// The number of its first picture in the corpus.
     start: usize,
@@ -43,7 +43,7 @@ pub fn join(
     for stretch in stretches {
         for number in 0..stretch.stored.div_ceil(CAPACITY) {
             let count = CAPACITY.min(stretch.stored - number * CAPACITY);
-            parts.push(Part { path: folder.join(shards::name(&stretch.part(), number)), start: stored, count });
+            parts.push(StretchFile { path: folder.join(shards::name(&stretch.part(), number)), start: stored, count });
             stored += count;
         }
     }
@@ -60,7 +60,7 @@ pub fn join(
 }
 
 /// Makes the shard of the pictures `places`.
-fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part]) -> Result<FileRecord> {
+fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[StretchFile]) -> Result<FileRecord> {
     let size = side * side;
     let bytes = (HEADER + places.len() * size) as u64;
     // An interrupted run got this far: shards appear only when complete.

@@ -99,23 +99,24 @@ impl Lines {
     }
 }
 
-/// The state of a working folder.
-pub enum Found {
-    Nothing,
+/// What the journals of a working folder are of.
+pub enum JournalState {
+    /// There are none.
+    Absent,
     /// A preparation from other sources or with other settings.
-    Another,
-    /// Stretches of this preparation, in order, none of them empty.
-    These(Vec<Stretch>),
+    OtherPreparation,
+    /// This preparation: its stretches, in order, none of them empty.
+    ThisPreparation(Vec<Stretch>),
 }
 
 /// Reads the journals, and repairs those that end in the middle of a line: the block of that line
 /// is decoded again.
 ///
 /// * `images`: pictures of the whole plan.
-pub fn read(folder: &Path, identity: &str, images: usize) -> Result<Found> {
+pub fn read(folder: &Path, identity: &str, images: usize) -> Result<JournalState> {
     match fs::read_to_string(folder.join(JOURNAL)) {
-        Err(_) => return Ok(Found::Nothing),
-        Ok(text) if text.trim_end() != identity => return Ok(Found::Another),
+        Err(_) => return Ok(JournalState::Absent),
+        Ok(text) if text.trim_end() != identity => return Ok(JournalState::OtherPreparation),
         Ok(_) => {}
     }
     let mut stretches = Vec::new();
@@ -145,9 +146,9 @@ pub fn read(folder: &Path, identity: &str, images: usize) -> Result<Found> {
     let ends = stretches.iter().map(|stretch| stretch.extent().end());
     let limits = stretches.iter().skip(1).map(|stretch| stretch.first).chain([images]);
     if ends.zip(limits).any(|(end, limit)| end > limit) {
-        return Ok(Found::Another);
+        return Ok(JournalState::OtherPreparation);
     }
-    Ok(Found::These(stretches))
+    Ok(JournalState::ThisPreparation(stretches))
 }
 
 #[cfg(test)]
@@ -163,7 +164,9 @@ mod tests {
         lines.add(vec![None, Some("no picture".into())], notes.clone()).unwrap();
         lines.file.write_all(b"{\"failures\":[nul").unwrap();
         Lines::open(folder.path(), 3).unwrap();
-        let Found::These(stretches) = read(folder.path(), "me", 9).unwrap() else { panic!("it is this preparation's") };
+        let JournalState::ThisPreparation(stretches) = read(folder.path(), "me", 9).unwrap() else {
+            panic!("it is this preparation's")
+        };
         assert_eq!(
             stretches.iter().map(Stretch::extent).collect::<Vec<_>>(),
             [Extent { first: 7, decoded: 2, stored: 1 }]
@@ -171,7 +174,7 @@ mod tests {
         assert_eq!(stretches[0].notes, notes);
         Lines::open(folder.path(), 7).unwrap().add(vec![None], BTreeMap::new()).unwrap();
         // More pictures than the plan has: another plan's.
-        assert!(matches!(super::read(folder.path(), "me", 9).unwrap(), Found::Another));
-        assert!(matches!(super::read(folder.path(), "you", 10).unwrap(), Found::Another));
+        assert!(matches!(super::read(folder.path(), "me", 9).unwrap(), JournalState::OtherPreparation));
+        assert!(matches!(super::read(folder.path(), "you", 10).unwrap(), JournalState::OtherPreparation));
     }
 }

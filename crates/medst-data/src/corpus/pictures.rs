@@ -88,7 +88,7 @@ pub fn decode(
 ) -> Result<Decoded> {
     let pieces = pieces(known, images.len(), ranks.rank(), ranks.size());
     let left = images.len() - known.iter().map(|stretch| stretch.decoded).sum::<usize>();
-    let mut meetings = Meetings { ranks, left: left.div_ceil(ranks.size()).div_ceil(ROUND), own: 0 };
+    let mut meetings = Meetings { ranks, left: left.div_ceil(ranks.size()).div_ceil(ROUND), since_last: 0 };
     let blocks: Vec<(usize, Range<usize>)> = pieces
         .iter()
         .enumerate()
@@ -172,14 +172,14 @@ struct Meetings<'a> {
     ranks: &'a dyn Ranks,
     left: usize,
     /// Pictures of this process since the last one.
-    own: usize,
+    since_last: usize,
 }
 
 impl Meetings<'_> {
     /// Whether it is time before `next` more pictures are decoded.
     fn is_due(&mut self, next: usize) -> bool {
-        let due = self.own + next > ROUND && self.left > 0;
-        self.own = if due { next } else { self.own + next };
+        let due = self.since_last + next > ROUND && self.left > 0;
+        self.since_last = if due { next } else { self.since_last + next };
         due
     }
 
@@ -192,10 +192,10 @@ impl Meetings<'_> {
 }
 
 /// The pixels that a corpus stores, or why the picture is left out, with notes on how it was read.
-type Picture = (Result<Vec<u8>, Reason>, Notes);
+type DecodedSquare = (Result<Vec<u8>, Reason>, Notes);
 
 /// Decodes a block on all cores.
-fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress) -> Vec<Picture> {
+fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress) -> Vec<DecodedSquare> {
     let picture = |path: &PathBuf| {
         let mut notes = Notes::default();
         let picture = square(path, options, &mut notes);
@@ -243,7 +243,7 @@ mod tests {
                     let old = known.iter().find(|old| old.first == stretch.first);
                     prop_assert_eq!(old.copied().unwrap_or(Extent { decoded: 0, stored: 0, ..stretch }), stretch);
                     firsts.push(stretch.first);
-                    places.for_each(|place| done[place] += 1);
+                    places.for_each(|image| done[image] += 1);
                 }
             }
             prop_assert!(done.iter().all(|&count| count == 1));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use crate::parquet_table::{Cells, Field, Group, Kind, Reader, Writer};
+use crate::parquet_table::{Cells, ColumnType, Field, Group, Reader, Writer};
 use crate::sequence::Sequence;
 use crate::split::Split;
 use crate::study::{Day, ImageIndex, Study, StudyId, SubjectId};
@@ -23,15 +23,15 @@ const BATCH: usize = 65_536;
 /// Writes one row per study.
 pub fn write_studies(path: &Path, studies: &[Study]) -> Result<()> {
     const FIELDS: [Field<'_>; 9] = [
-        Field::required("subject_id", Kind::Text),
-        Field::required("study_id", Kind::Text),
-        Field::optional("acquired", Kind::Double),
-        Field::required("split", Kind::Text),
-        Field::required("frontal", Kind::Number),
-        Field::required("alternative_frontals", Kind::Numbers),
-        Field::optional("lateral", Kind::Number),
-        Field::optional("report", Kind::Text),
-        Field::required("labels", Kind::Text),
+        Field::required("subject_id", ColumnType::Text),
+        Field::required("study_id", ColumnType::Text),
+        Field::optional("acquired", ColumnType::Double),
+        Field::required("split", ColumnType::Text),
+        Field::required("frontal", ColumnType::Number),
+        Field::required("alternative_frontals", ColumnType::Numbers),
+        Field::optional("lateral", ColumnType::Number),
+        Field::optional("report", ColumnType::Text),
+        Field::required("labels", ColumnType::Text),
     ];
     write(path, &FIELDS, studies, |writer, studies| {
         let rows = studies.iter();
@@ -55,10 +55,10 @@ pub fn write_studies(path: &Path, studies: &[Study]) -> Result<()> {
 /// Writes one row per sequence.
 pub fn write_sequences(path: &Path, sequences: &[Sequence]) -> Result<()> {
     const FIELDS: [Field<'_>; 4] = [
-        Field::required("sequence_id", Kind::Number),
-        Field::required("subject_id", Kind::Text),
-        Field::required("split", Kind::Text),
-        Field::required("studies", Kind::Numbers),
+        Field::required("sequence_id", ColumnType::Number),
+        Field::required("subject_id", ColumnType::Text),
+        Field::required("split", ColumnType::Text),
+        Field::required("studies", ColumnType::Numbers),
     ];
     let mut ids = 0..;
     write(path, &FIELDS, sequences, |writer, sequences| {

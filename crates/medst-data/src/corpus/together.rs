@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::join;
-use super::journal::{self, Extent, Found, JOURNAL, Stretch};
+use super::journal::{self, Extent, JOURNAL, JournalState, Stretch};
 use super::manifest::FileRecord;
 use super::options::PrepareOptions;
 use super::pictures::{self, Decoded};
@@ -115,11 +115,11 @@ impl Work {
 /// folder.
 pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: &dyn Progress) -> Result<Vec<Stretch>> {
     match journal::read(&staging.folder, identity, images)? {
-        Found::These(stretches) => return Ok(stretches),
-        Found::Another => {
+        JournalState::ThisPreparation(stretches) => return Ok(stretches),
+        JournalState::OtherPreparation => {
             progress.note("the sources or settings have changed since the interrupted run; starting from the beginning")
         }
-        Found::Nothing => {}
+        JournalState::Absent => {}
     }
     staging.empty()?;
     whole::write(&staging.folder.join(JOURNAL), format!("{identity}\n").as_bytes())?;
@@ -225,8 +225,8 @@ mod tests {
             2
         }
 
-        fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
-            vec![self.0.clone(), own.to_vec()]
+        fn gather_bytes(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+            vec![self.0.clone(), bytes.to_vec()]
         }
     }
 

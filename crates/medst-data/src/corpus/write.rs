@@ -177,7 +177,7 @@ fn given_sequences(
 ) -> Vec<Sequence> {
     let mut sequences = Vec::with_capacity(given.len());
     for places in given {
-        let members: Option<Vec<u32>> = places.iter().map(|&place| rows[place]).collect();
+        let members: Option<Vec<u32>> = places.iter().map(|&study| rows[study]).collect();
         match members {
             Some(members) if !members.is_empty() => {
                 let first = &studies[members[0] as usize];

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::{DeclaredView, FoundStudy, Gathered, Picture};
+use super::{DeclaredView, FoundStudy, Gathered, PictureLocation};
 use crate::image::dicom::{self, Header, ViewSource};
 use crate::image::{self, ImageError};
 use crate::import::values;
@@ -16,7 +16,7 @@ const LONGEST_REPORT: u64 = 1 << 20;
 
 /// The type of a file, by its first bytes (by its name if it is text).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FileKind {
     Picture,
     Dicom,
     Text,
@@ -26,7 +26,7 @@ enum Kind {
 /// The files that were named or found, in order.
 #[derive(Debug, Default)]
 pub struct Files {
-    files: Vec<(PathBuf, Kind)>,
+    files: Vec<(PathBuf, FileKind)>,
 }
 
 impl Files {
@@ -48,7 +48,7 @@ impl Files {
             Ok(kind) => kind,
         };
         match kind {
-            Kind::Other => {
+            FileKind::Other => {
                 gathered.leave_out(path.display(), "unsupported file type (expected JPEG, PNG, DICOM or .txt)")
             }
             kind => self.files.push((path.to_path_buf(), kind)),
@@ -78,12 +78,12 @@ impl Files {
                     self.add_folder(&path, gathered);
                     continue;
                 }
-                Ok(_) if path.is_dir() => Ok(Kind::Other),
+                Ok(_) if path.is_dir() => Ok(FileKind::Other),
                 Ok(_) => kind(&path),
                 Err(error) => Err(error),
             };
             match found {
-                Ok(Kind::Other) => gathered.ignored += 1,
+                Ok(FileKind::Other) => gathered.ignored += 1,
                 Ok(kind) => self.files.push((path, kind)),
                 Err(error) => gathered.leave_out(path.display(), error.to_string()),
             }
@@ -96,9 +96,9 @@ impl Files {
         // headers.
         let mut by_stem: HashMap<PathBuf, usize> = HashMap::new();
         let mut by_uid: HashMap<String, usize> = HashMap::new();
-        let (texts, pictures): (Vec<_>, Vec<_>) = self.files.into_iter().partition(|file| file.1 == Kind::Text);
+        let (texts, pictures): (Vec<_>, Vec<_>) = self.files.into_iter().partition(|file| file.1 == FileKind::Text);
         for (path, kind) in pictures {
-            let header = match (kind == Kind::Dicom).then(|| image::dicom_header(&path)).transpose() {
+            let header = match (kind == FileKind::Dicom).then(|| image::dicom_header(&path)).transpose() {
                 Ok(header) => header,
                 Err(error) => {
                     gathered.leave_out(path.display(), reason(error));
@@ -113,9 +113,9 @@ impl Files {
                 }
             };
             let uid = header.as_ref().and_then(|header| header.study_uid.clone());
-            let place = |study: &FoundStudy| if frontal { study.frontal.is_none() } else { study.lateral.is_none() };
+            let has_room = |study: &FoundStudy| if frontal { study.frontal.is_none() } else { study.lateral.is_none() };
             let known = uid.as_ref().and_then(|uid| by_uid.get(uid).copied());
-            let known = known.filter(|&known| place(&gathered.studies[known]));
+            let known = known.filter(|&known| has_room(&gathered.studies[known]));
             let at = known.unwrap_or_else(|| {
                 let mut study = FoundStudy::new(path.display().to_string());
                 if let Some(header) = &header {
@@ -132,7 +132,7 @@ impl Files {
             by_stem.insert(path.with_extension(""), at);
             let study = &mut gathered.studies[at];
             let slot = if frontal { &mut study.frontal } else { &mut study.lateral };
-            *slot = Some(Picture::File(path));
+            *slot = Some(PictureLocation::File(path));
         }
         for (path, _) in texts {
             match read_report(&path, rule) {
@@ -149,17 +149,17 @@ impl Files {
 }
 
 /// Determines the type of a file; an error if it cannot be opened.
-fn kind(path: &Path) -> std::io::Result<Kind> {
+fn kind(path: &Path) -> std::io::Result<FileKind> {
     let mut start = Vec::with_capacity(132);
     input::open(path)?.take(132).read_to_end(&mut start)?;
     Ok(match start.as_slice() {
-        [0xff, 0xd8, ..] | [0x89, b'P', b'N', b'G', ..] => Kind::Picture,
-        start if dicom::is_dicom(start) => Kind::Dicom,
+        [0xff, 0xd8, ..] | [0x89, b'P', b'N', b'G', ..] => FileKind::Picture,
+        start if dicom::is_dicom(start) => FileKind::Dicom,
         _ => match path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase()).as_deref() {
-            Some("txt") => Kind::Text,
+            Some("txt") => FileKind::Text,
             // Its name promises a picture; decoding will report what is wrong with it.
-            Some("jpg" | "jpeg" | "png" | "dcm" | "dicom") => Kind::Picture,
-            _ => Kind::Other,
+            Some("jpg" | "jpeg" | "png" | "dcm" | "dicom") => FileKind::Picture,
+            _ => FileKind::Other,
         },
     })
 }
@@ -169,11 +169,11 @@ fn kind(path: &Path) -> std::io::Result<Kind> {
 /// # Errors
 /// A header that states another view than was declared, or one that is neither frontal nor lateral.
 pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<bool, ImageError> {
-    let told = header.and_then(|header| header.view);
+    let stated = header.and_then(|header| header.view);
     let other = header.is_some_and(|header| header.view.is_none() && header.view_source != ViewSource::Unknown);
-    match (view, told) {
+    match (view, stated) {
         (_, None) if other => Err(ImageError::NeitherView),
-        (DeclaredView::Auto, told) => Ok(told.is_none_or(|view| view.is_frontal())),
+        (DeclaredView::Auto, stated) => Ok(stated.is_none_or(|view| view.is_frontal())),
         (DeclaredView::Frontal, Some(view)) if !view.is_frontal() => {
             Err(ImageError::OtherView { declared: "frontal", found: view })
         }
@@ -190,7 +190,7 @@ pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<
 /// A file that does not exist; a header that states another view. The error names the file.
 pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
     let header =
-        (kind(path).map_err(Error::io(path))? == Kind::Dicom).then(|| image::dicom_header(path)).transpose()?;
+        (kind(path).map_err(Error::io(path))? == FileKind::Dicom).then(|| image::dicom_header(path)).transpose()?;
     is_frontal(header.as_ref(), view).map_err(Error::image(path))
 }
 

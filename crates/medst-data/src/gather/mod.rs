@@ -33,9 +33,9 @@ use crate::storage::Address;
 use crate::study::{Day, ImageIndex};
 use crate::{Error, Result};
 
-/// The location of a picture.
+/// Where a picture is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Picture {
+pub enum PictureLocation {
     File(PathBuf),
     /// In the corpus that was given.
     Stored(ImageIndex),
@@ -49,8 +49,8 @@ pub struct FoundStudy {
     pub subject: Option<String>,
     pub acquired: Option<Day>,
     pub split: Option<Split>,
-    pub frontal: Option<Picture>,
-    pub lateral: Option<Picture>,
+    pub frontal: Option<PictureLocation>,
+    pub lateral: Option<PictureLocation>,
     /// Cleaned.
     pub report: Option<String>,
     pub labels: BTreeMap<String, String>,
@@ -86,11 +86,11 @@ pub enum DeclaredView {
     Lateral,
 }
 
-impl fmt::Display for Picture {
+impl fmt::Display for PictureLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Picture::File(path) => write!(f, "{}", path.display()),
-            Picture::Stored(index) => write!(f, "image {} of the corpus", index.0),
+            PictureLocation::File(path) => write!(f, "{}", path.display()),
+            PictureLocation::Stored(index) => write!(f, "image {} of the corpus", index.0),
         }
     }
 }
@@ -173,8 +173,8 @@ fn of_corpus(corpus: Corpus, gathered: &mut Gathered) {
         subject: Some(study.subject.0.clone()),
         acquired: study.acquired,
         split: Some(study.split),
-        frontal: Some(Picture::Stored(study.frontal)),
-        lateral: study.lateral.map(Picture::Stored),
+        frontal: Some(PictureLocation::Stored(study.frontal)),
+        lateral: study.lateral.map(PictureLocation::Stored),
         report: study.report.clone(),
         labels: study.labels.clone(),
         ..FoundStudy::new(study.study.0.clone())

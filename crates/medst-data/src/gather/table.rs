@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::files;
-use super::{DeclaredView, FoundStudy, Gathered, Picture};
+use super::{DeclaredView, FoundStudy, Gathered, PictureLocation};
 use crate::import::table::read::{Row, Table, lists_views, read_columns};
 use crate::import::{Labels, PrepareOptions, table, values};
 use crate::report::{self, Rejection, Rule};
@@ -70,8 +70,9 @@ fn add_plan(path: &Path, rule: Rule, gathered: &mut Gathered) -> Result<()> {
         gathered.leave_out(format!("{}, row {}", path.display(), skipped.row), skipped.reason);
     }
     for study in plan.studies {
-        let first =
-            |images: &[crate::corpus::plan::ImageSource]| images.first().map(|image| Picture::File(image.path.clone()));
+        let first = |images: &[crate::corpus::plan::ImageSource]| {
+            images.first().map(|image| PictureLocation::File(image.path.clone()))
+        };
         gathered.studies.push(FoundStudy {
             subject: Some(study.subject.0),
             acquired: study.acquired,
@@ -101,16 +102,16 @@ fn add_rows(path: &Path, table: &Table, view: DeclaredView, rule: Rule, gathered
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     for row in &table.rows {
-        let place = format!("{}, row {}", path.display(), row.number);
-        match study(row, frontal, report, folder, view, rule, &place) {
+        let location = format!("{}, row {}", path.display(), row.number);
+        match study(row, frontal, report, folder, view, rule, &location) {
             Ok((study, None)) => gathered.studies.push(study),
             Ok((study, Some(rejection))) => {
-                gathered.leave_out(place, rejection.to_string());
+                gathered.leave_out(location, rejection.to_string());
                 if study.is_seen() {
                     gathered.studies.push(study);
                 }
             }
-            Err(reason) => gathered.leave_out(place, reason),
+            Err(reason) => gathered.leave_out(location, reason),
         }
     }
     Ok(())
@@ -124,7 +125,7 @@ fn study(
     folder: &Path,
     declared: DeclaredView,
     rule: Rule,
-    place: &str,
+    location: &str,
 ) -> Result<(FoundStudy, Option<Rejection>), Reason> {
     let checked = |path: &Path, view| files::check_view(path, view).map_err(|error| error.to_string());
     let view = match row.cell("view") {
@@ -149,18 +150,18 @@ fn study(
     }
     let named = STUDY.iter().find_map(|column| row.cell(column));
     let first = picture.as_ref().or(lateral.as_ref()).map(|path| path.display().to_string());
-    let mut study = FoundStudy::new(named.map(str::to_string).or(first).unwrap_or_else(|| place.to_string()));
+    let mut study = FoundStudy::new(named.map(str::to_string).or(first).unwrap_or_else(|| location.to_string()));
     study.subject = row.cell("subject_id").map(str::to_string);
     study.acquired = row.cell("day").and_then(values::day).or_else(|| row.cell("acquired").and_then(values::date));
     study.split = row.cell("split").and_then(crate::split::Split::parse);
-    (study.frontal, study.lateral) = (picture.map(Picture::File), lateral.map(Picture::File));
+    (study.frontal, study.lateral) = (picture.map(PictureLocation::File), lateral.map(PictureLocation::File));
     study.labels = row
         .cells()
         .filter(|(column, _)| !UNDERSTOOD.contains(column))
         .map(|(column, cell)| (column.to_string(), cell.to_string()))
         .collect();
-    let told = report.and_then(|column| row.cell(column)).map(|text| report::prepare(text, None, rule));
-    let rejected = match told {
+    let prepared = report.and_then(|column| row.cell(column)).map(|text| report::prepare(text, None, rule));
+    let rejected = match prepared {
         Some(Ok(report)) => {
             study.report = Some(report);
             None

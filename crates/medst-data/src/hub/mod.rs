@@ -58,10 +58,10 @@ impl Name {
             let allowed = |letter: char| letter.is_ascii_alphanumeric() || also.contains(letter);
             !text.is_empty() && text.chars().all(allowed) && !text.starts_with(['.', '/']) && !text.contains("..")
         };
-        let whole = parts.len() == 2
+        let valid = parts.len() == 2
             && parts.iter().all(|part| plain(part, "-_.") && !part.contains("--"))
             && revision.is_none_or(|revision| plain(revision, "-_./"));
-        match whole {
+        match valid {
             true => Ok(Some(Name { repository: repository.into(), revision: revision.map(Into::into) })),
             false => {
                 Err(Error::Usage(format!("{}: expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION", path.display())))

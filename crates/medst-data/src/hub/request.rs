@@ -297,8 +297,8 @@ impl<'a> Client<'a> {
             }
             let answer =
                 self.http.request(method.clone(), url.clone()).headers(headers).send().await.map_err(|error| {
-                    let place = url.origin().ascii_serialization();
-                    let message = format!("cannot reach {place}: {}", innermost(&error));
+                    let origin = url.origin().ascii_serialization();
+                    let message = format!("cannot reach {origin}: {}", innermost(&error));
                     if home && error.is_connect() { Failed::Unreachable(message) } else { Failed::Passing(message) }
                 })?;
             let target = answer.headers().get(LOCATION).and_then(|target| url.join(target.to_str().ok()?).ok());

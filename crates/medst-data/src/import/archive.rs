@@ -161,7 +161,7 @@ fn decode(
     options: &PrepareOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<(PathBuf, Outcome)>> {
-    let one = |(member, bytes): (PathBuf, Vec<u8>)| {
+    let decode_member = |(member, bytes): (PathBuf, Vec<u8>)| {
         let mut notes = Notes::default();
         let square = load::square_of_noting(&bytes, options.image_size, options.decoding, &mut notes);
         progress.advance(1);
@@ -180,7 +180,7 @@ fn decode(
         };
         Ok((member, outcome))
     };
-    batch.into_par_iter().map(one).collect()
+    batch.into_par_iter().map(decode_member).collect()
 }
 
 /// A line per member: what became of it, after its small picture is written.
@@ -209,14 +209,14 @@ fn begin(parts: &[PathBuf], folder: &Path, options: &PrepareOptions) -> Result<H
     let path = folder.join(JOURNAL);
     let text = fs::read_to_string(&path).unwrap_or_default();
     // The last line may be cut.
-    let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    let mut lines = whole.lines();
+    let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+    let mut lines = complete.lines();
     if lines.next() != Some(identity.as_str()) {
         fs::write(&path, format!("{identity}\n")).map_err(Error::io(&path))?;
         return Ok(HashMap::new());
     }
     let done = lines.map_while(|line| serde_json::from_str::<(PathBuf, Outcome)>(line).ok()).collect();
-    fs::write(&path, whole).map_err(Error::io(&path))?;
+    fs::write(&path, complete).map_err(Error::io(&path))?;
     Ok(done)
 }
 

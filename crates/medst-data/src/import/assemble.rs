@@ -491,10 +491,10 @@ fn by_image(study: StudyPlan) -> Vec<StudyPlan> {
     if study.frontals.len() < 2 {
         return vec![study];
     }
-    let one = |(n, frontal): (usize, &ImageSource)| StudyPlan {
+    let step = |(n, frontal): (usize, &ImageSource)| StudyPlan {
         study: StudyId(format!("{}-image{}", study.study, n + 1)),
         frontals: vec![frontal.clone()],
         ..study.clone()
     };
-    study.frontals.iter().enumerate().map(one).collect()
+    study.frontals.iter().enumerate().map(step).collect()
 }

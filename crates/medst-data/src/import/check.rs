@@ -214,9 +214,9 @@ fn findings(plan: &Plan) -> BTreeMap<String, [u64; 3]> {
     let mut findings: BTreeMap<&str, Option<[u64; 3]>> = BTreeMap::new();
     for (name, value) in plan.studies.iter().flat_map(|study| &study.labels) {
         let counts = findings.entry(name).or_insert(Some([0; 3]));
-        let place = ["1", "0", "-1"].iter().position(|known| known == value);
-        match (counts.as_mut(), place) {
-            (Some(counts), Some(place)) => counts[place] += 1,
+        let index = ["1", "0", "-1"].iter().position(|known| known == value);
+        match (counts.as_mut(), index) {
+            (Some(counts), Some(index)) => counts[index] += 1,
             _ => *counts = None,
         }
     }
@@ -227,8 +227,8 @@ fn findings(plan: &Plan) -> BTreeMap<String, [u64; 3]> {
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -23,8 +23,8 @@ const USED: [&str; 9] =
 pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
     let table = root.join("metadata.csv");
     if !table.exists() {
-        let place = root.display();
-        return Err(Error::Usage(format!("{place} is not a covid-chestxray-dataset folder: it has no metadata.csv")));
+        let folder = root.display();
+        return Err(Error::Usage(format!("{folder} is not a covid-chestxray-dataset folder: it has no metadata.csv")));
     }
     let mut rows = Rows::open(&table)?;
     let [patient, view, modality, filename] =

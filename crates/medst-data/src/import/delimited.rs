@@ -101,7 +101,7 @@ impl Read for Lines {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.text.read(buffer)?;
         let tail = buffer[..count].iter().rposition(|&byte| byte == b'\n');
-        self.since = tail.map_or(self.since + count, |place| count - place - 1);
+        self.since = tail.map_or(self.since + count, |index| count - index - 1);
         if self.since > LONGEST_LINE {
             let message = format!("has a line of more than {LONGEST_LINE} bytes, so it is probably not a table");
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));

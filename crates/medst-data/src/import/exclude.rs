@@ -69,7 +69,7 @@ impl Exclusions {
     /// the id are shown.
     pub fn resolve(&self, known: &Known) -> Result<KeptOut> {
         let mut kept_out = KeptOut::default();
-        for (place, list) in self.lists.iter().enumerate() {
+        for (index, list) in self.lists.iter().enumerate() {
             let [mut subjects, mut studies, mut images] = [(); 3].map(|()| Lookup::new(&list.path));
             let mut any = false;
             for (row, entry) in list.rows() {
@@ -89,7 +89,7 @@ impl Exclusions {
                 }
                 any |= !named.is_empty();
                 for subject in named {
-                    kept_out.by_subject.entry(subject.to_string()).or_insert(place);
+                    kept_out.by_subject.entry(subject.to_string()).or_insert(index);
                 }
             }
             if !any {
@@ -123,9 +123,9 @@ impl KeptOut {
     pub fn summary<'a>(&self, left_out: impl Iterator<Item = &'a str>) -> Vec<(String, u64)> {
         let mut images = vec![0; self.lists.len()];
         left_out.filter_map(|subject| self.by_subject.get(subject)).for_each(|&list| images[list] += 1);
-        let subjects = |place: usize| self.by_subject.values().filter(|&&list| list == place).count();
-        let line = |(place, (list, count)): (usize, (&String, u64))| {
-            (format!("images excluded by {list} ({} subjects)", subjects(place)), count)
+        let subjects = |index: usize| self.by_subject.values().filter(|&&list| list == index).count();
+        let line = |(index, (list, count)): (usize, (&String, u64))| {
+            (format!("images excluded by {list} ({} subjects)", subjects(index)), count)
         };
         self.lists.iter().zip(images).enumerate().map(line).collect()
     }
@@ -157,7 +157,7 @@ impl List {
     /// Rows that name something, each once, with their numbers.
     fn rows(&self) -> impl Iterator<Item = (u64, &Entry)> {
         let mut seen = HashSet::new();
-        let numbered = self.entries.iter().enumerate().map(|(place, entry)| (place as u64 + 1, entry));
+        let numbered = self.entries.iter().enumerate().map(|(index, entry)| (index as u64 + 1, entry));
         let says = |entry: &Entry| entry.subject.is_some() || entry.study.is_some() || !entry.images.is_empty();
         numbered.filter(move |(_, entry)| says(entry) && seen.insert(*entry))
     }

@@ -218,10 +218,10 @@ const FOLDERS: usize = 4;
 
 impl Images {
     pub fn insert(&mut self, path: &Path) {
-        let (name, place) = (image_name(path), self.paths.len() as u32);
+        let (name, index) = (image_name(path), self.paths.len() as u32);
         self.names.insert(&name);
         for end in ends(&name, path) {
-            self.by_end.entry(end).or_default().push(place);
+            self.by_end.entry(end).or_default().push(index);
         }
         self.paths.push(path.to_path_buf());
     }
@@ -240,7 +240,7 @@ impl Images {
         let path = Path::new(name);
         let Some(name) = lookup.find(&self.names, &image_name(path), row)? else { return Ok(Vec::new()) };
         let longest = ends(name, path).into_iter().rev().find_map(|end| self.by_end.get(&end));
-        Ok(longest.into_iter().flatten().map(|&place| self.paths[place as usize].as_path()).collect())
+        Ok(longest.into_iter().flatten().map(|&index| self.paths[index as usize].as_path()).collect())
     }
 }
 

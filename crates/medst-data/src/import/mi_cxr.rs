@@ -121,7 +121,7 @@ fn question(value: &Value, line: u64) -> Result<Question, Reason> {
     // Five things, in order or by name.
     let five = |name: &str, keys: [&str; 5]| {
         let all: Option<Vec<String>> = match value.get(name) {
-            Some(Value::Array(all)) => all.iter().map(|one| one.as_str().map(str::to_string)).collect(),
+            Some(Value::Array(all)) => all.iter().map(|text| text.as_str().map(str::to_string)).collect(),
             Some(Value::Object(all)) => keys.iter().map(|key| all.get(*key)?.as_str().map(str::to_string)).collect(),
             Some(_) => None,
             None => return Err(absent(name)),

@@ -100,7 +100,7 @@ fn each_pair(
         .columns()
         .iter()
         .enumerate()
-        .filter_map(|(place, name)| Some((place, name.strip_suffix(PROGRESSION)?.to_string())))
+        .filter_map(|(column, name)| Some((column, name.strip_suffix(PROGRESSION)?.to_string())))
         .collect();
     for (_, finding) in &findings {
         rows.find(&format!("{finding}{PROGRESSION}"))?;
@@ -133,7 +133,7 @@ fn each_pair(
 fn read_sentences(path: &Path) -> Result<TextTable> {
     let mut rows = Rows::open(path)?;
     let either = |[first, other]: [&str; 2]| match (rows.find(first)?, rows.find(other)?) {
-        (Some(place), _) | (None, Some(place)) => Ok(place),
+        (Some(column), _) | (None, Some(column)) => Ok(column),
         (None, None) => rows.column(first),
     };
     let columns = [

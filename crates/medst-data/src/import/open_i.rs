@@ -57,8 +57,8 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
     let projections = table.map(|table| read_projections(table)).transpose()?.unwrap_or_default();
     let reports: Vec<&PathBuf> = with("xml").collect();
     if reports.is_empty() {
-        let place = source.root.display();
-        return Err(Error::Usage(format!("{place} is not an Open-I collection: it contains no XML reports")));
+        let folder = source.root.display();
+        return Err(Error::Usage(format!("{folder} is not an Open-I collection: it contains no XML reports")));
     }
     let mut assembly = Assembly::new(&source.root, options)?;
     progress.begin("reading reports", Some(reports.len() as u64));
@@ -117,7 +117,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
 fn image_key(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = [".png", ".jpg", ".dcm"].iter().fold(&*name, |name, end| name.strip_suffix(end).unwrap_or(name));
-    name.find("IM-").map_or(name, |place| &name[place..]).to_string()
+    name.find("IM-").map_or(name, |start| &name[start..]).to_string()
 }
 
 fn read_projections(path: &Path) -> Result<HashMap<String, View>> {

@@ -125,14 +125,14 @@ fn each_study(path: &Path, visit: impl FnMut(String, Value) -> Result<()>) -> Re
     let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let mut each = Each { visit, error: None };
     let read = serde_json::Deserializer::from_reader(file).deserialize_map(&mut each);
-    let Err(place) = read else { return Ok(()) };
-    let line = place.line();
+    let Err(error) = read else { return Ok(()) };
+    let line = error.line();
     Err(match each.error {
         Some(Error::Row { path, row, message }) => {
             Error::Row { path, row, message: format!("{message} (line {line})") }
         }
         Some(other) => other,
-        None => Error::Table { path: path.to_path_buf(), message: format!("line {line}: {place}") },
+        None => Error::Table { path: path.to_path_buf(), message: format!("line {line}: {error}") },
     })
 }
 

@@ -46,8 +46,8 @@ impl RowView<'_> {
 
 /// An error message if two columns have that name.
 pub fn doubled(columns: &[String], name: &str) -> Option<String> {
-    let mut places = columns.iter().enumerate().filter(|(_, column)| *column == name).map(|(place, _)| place + 1);
-    let (first, second) = (places.next()?, places.next()?);
+    let mut numbers = columns.iter().enumerate().filter(|(_, column)| *column == name).map(|(index, _)| index + 1);
+    let (first, second) = (numbers.next()?, numbers.next()?);
     Some(format!("two columns are called `{name}` (the {first}. and the {second}.); rename one"))
 }
 

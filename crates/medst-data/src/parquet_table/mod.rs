@@ -29,7 +29,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use parquet::errors::ParquetError;
 
 pub use read::{Group, Reader};
-pub use write::{Cells, Field, Kind, Writer};
+pub use write::{Cells, ColumnType, Field, Writer};
 
 /// Why a table cannot be read or written; its file is not named.
 #[derive(Debug, thiserror::Error)]

@@ -38,8 +38,8 @@ fn cells(reader: &Reader) -> Result<Vec<(String, Vec<Option<String>>)>> {
     let mut all: Vec<_> = reader.names().map(|name| (name.to_string(), Vec::new())).collect();
     for group in reader.groups() {
         let group = group?;
-        for (place, (_, cells)) in all.iter_mut().enumerate() {
-            cells.extend(group.cells(place)?);
+        for (index, (_, cells)) in all.iter_mut().enumerate() {
+            cells.extend(group.cells(index)?);
         }
     }
     Ok(all)
@@ -62,10 +62,10 @@ fn row() -> impl Strategy<Value = Row> {
 
 /// Writes each column of the table twice: as given, and without empty cells.
 fn write(groups: &[Vec<Row>], packed: bool) -> Vec<u8> {
-    let kinds = [Kind::Text, Kind::Number, Kind::Double, Kind::Numbers, Kind::Vector];
-    let field = |(place, name): (usize, &&'static str)| match name.ends_with('?') {
-        true => Field::optional(name, kinds[place / 2]),
-        false => Field::required(name, kinds[place / 2]),
+    let types = [ColumnType::Text, ColumnType::Number, ColumnType::Double, ColumnType::Numbers, ColumnType::Vector];
+    let field = |(index, name): (usize, &&'static str)| match name.ends_with('?') {
+        true => Field::optional(name, types[index / 2]),
+        false => Field::required(name, types[index / 2]),
     };
     let fields: Vec<Field<'_>> = NAMES.iter().enumerate().map(field).collect();
     let mut writer = Writer::new(Vec::new(), &fields, packed).unwrap();
@@ -129,9 +129,9 @@ proptest! {
     ) {
         let name = ["v1", "v2", "int96", "earlier/studies", "earlier/embeddings"][which];
         let mut bytes = std::fs::read(fixture(&format!("{name}.parquet"))).unwrap();
-        for (place, bit) in flips {
-            let place = place.index(bytes.len());
-            bytes[place] ^= 1 << bit;
+        for (offset, bit) in flips {
+            let offset = offset.index(bytes.len());
+            bytes[offset] ^= 1 << bit;
         }
         bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
         if let Ok(reader) = open(&bytes) {
@@ -150,7 +150,7 @@ proptest! {
 fn rows_of_many_pages_are_read() {
     let vectors: Vec<Vec<f32>> = (0..3_000).map(|row| (0..row % 300).map(|n| (row * n) as f32).collect()).collect();
     let texts: Vec<String> = (0..3_000).map(|row| "x".repeat(row)).collect();
-    let fields = [Field::optional("text", Kind::Text), Field::optional("vector", Kind::Vector)];
+    let fields = [Field::optional("text", ColumnType::Text), Field::optional("vector", ColumnType::Vector)];
     let mut writer = Writer::new(Vec::new(), &fields, false).unwrap();
     let some = |row: usize| !row.is_multiple_of(7);
     let texts_of = texts.iter().enumerate().map(|(row, text)| some(row).then_some(text.as_str()));
@@ -163,7 +163,7 @@ fn rows_of_many_pages_are_read() {
 
 #[test]
 fn cells_that_do_not_fit_are_refused() {
-    let mut writer = Writer::new(Vec::new(), &[Field::required("a", Kind::Text)], true).unwrap();
+    let mut writer = Writer::new(Vec::new(), &[Field::required("a", ColumnType::Text)], true).unwrap();
     for cells in [&[][..], &[Cells::Number(vec![Some(1)])], &[Cells::Text(vec![Some("x"), None])]] {
         assert!(writer.write(cells).is_err(), "{cells:?}");
     }

@@ -15,9 +15,9 @@ use super::Result;
 /// Levels that are handed to the encoder at once.
 const PIECE: usize = 1 << 14;
 
-/// What a column holds.
+/// The type of a column's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnType {
     /// UTF-8.
     Text,
     /// uint32.
@@ -34,33 +34,33 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'a> {
     name: &'a str,
-    kind: Kind,
+    column_type: ColumnType,
     optional: bool,
 }
 
 impl<'a> Field<'a> {
     /// A column without empty cells. (A list may have no elements.)
-    pub const fn required(name: &'a str, kind: Kind) -> Field<'a> {
-        Field { name, kind, optional: false }
+    pub const fn required(name: &'a str, column_type: ColumnType) -> Field<'a> {
+        Field { name, column_type, optional: false }
     }
 
     /// A column whose cells may be empty.
-    pub const fn optional(name: &'a str, kind: Kind) -> Field<'a> {
-        Field { name, kind, optional: true }
+    pub const fn optional(name: &'a str, column_type: ColumnType) -> Field<'a> {
+        Field { name, column_type, optional: true }
     }
 
     fn is_list(&self) -> bool {
-        matches!(self.kind, Kind::Numbers | Kind::Vector)
+        matches!(self.column_type, ColumnType::Numbers | ColumnType::Vector)
     }
 
     /// Lists have the three levels `NAME.list.element` of the format.
     fn schema(&self) -> Result<Type, ParquetError> {
         let repetition = |optional| if optional { Repetition::OPTIONAL } else { Repetition::REQUIRED };
-        let (physical, meaning) = match self.kind {
-            Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-            Kind::Number | Kind::Numbers => (Physical::INT32, Some(LogicalType::integer(32, false))),
-            Kind::Double => (Physical::DOUBLE, None),
-            Kind::Vector => (Physical::FLOAT, None),
+        let (physical, meaning) = match self.column_type {
+            ColumnType::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+            ColumnType::Number | ColumnType::Numbers => (Physical::INT32, Some(LogicalType::integer(32, false))),
+            ColumnType::Double => (Physical::DOUBLE, None),
+            ColumnType::Vector => (Physical::FLOAT, None),
         };
         let value = |name, optional| {
             let value = Type::primitive_type_builder(name, physical).with_logical_type(meaning.clone());
@@ -88,7 +88,7 @@ pub enum Cells<'a> {
 
 /// Writes a table, one row group after the other. Equal cells make equal bytes.
 pub struct Writer<W: Write + Send> {
-    fields: Vec<(Kind, bool)>,
+    fields: Vec<(ColumnType, bool)>,
     file: SerializedFileWriter<W>,
 }
 
@@ -105,14 +105,14 @@ impl<W: Write + Send> Writer<W> {
             properties = properties.set_compression(Compression::ZSTD(ZstdLevel::default()));
         }
         // Values of vectors rarely repeat, and their extremes are not queried.
-        for field in fields.iter().filter(|field| field.kind == Kind::Vector) {
+        for field in fields.iter().filter(|field| field.column_type == ColumnType::Vector) {
             let path = ColumnPath::from([field.name, "list", "element"].map(str::to_string).to_vec());
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_statistics_enabled(path, EnabledStatistics::None);
         }
         Ok(Writer {
-            fields: fields.iter().map(|field| (field.kind, field.optional)).collect(),
+            fields: fields.iter().map(|field| (field.column_type, field.optional)).collect(),
             file: SerializedFileWriter::new(sink, Arc::new(schema), Arc::new(properties.build()))?,
         })
     }
@@ -120,7 +120,7 @@ impl<W: Write + Send> Writer<W> {
     /// Writes a row group: the cells of all columns, in the order of the fields.
     ///
     /// # Errors
-    /// Cells of another kind or number than those of the other columns, an empty cell in a column
+    /// Cells of another type or number than those of the other columns, an empty cell in a column
     /// that has none, a sink that takes no more bytes.
     pub fn write(&mut self, columns: &[Cells<'_>]) -> Result<()> {
         let wrong = || ParquetError::General("cells that do not fit the columns".into());
@@ -128,23 +128,23 @@ impl<W: Write + Send> Writer<W> {
             return Err(wrong().into());
         }
         let mut group = self.file.next_row_group()?;
-        for (&(kind, optional), cells) in self.fields.iter().zip(columns) {
+        for (&(column_type, optional), cells) in self.fields.iter().zip(columns) {
             let mut column = group.next_column()?.ok_or_else(wrong)?;
             let to = &mut column;
-            match (kind, cells) {
-                (Kind::Text, Cells::Text(cells)) => {
+            match (column_type, cells) {
+                (ColumnType::Text, Cells::Text(cells)) => {
                     put::<ByteArrayType, _, _>(to, optional, false, cells, |&cell| [ByteArray::from(cell)])
                 }
-                (Kind::Number, Cells::Number(cells)) => {
+                (ColumnType::Number, Cells::Number(cells)) => {
                     put::<Int32Type, _, _>(to, optional, false, cells, |&cell| [cell as i32])
                 }
-                (Kind::Double, Cells::Double(cells)) => {
+                (ColumnType::Double, Cells::Double(cells)) => {
                     put::<DoubleType, _, _>(to, optional, false, cells, |&cell| [cell])
                 }
-                (Kind::Numbers, Cells::Numbers(cells)) => {
+                (ColumnType::Numbers, Cells::Numbers(cells)) => {
                     put::<Int32Type, _, _>(to, optional, true, cells, |cell| cell.iter().map(|&value| value as i32))
                 }
-                (Kind::Vector, Cells::Vector(cells)) => {
+                (ColumnType::Vector, Cells::Vector(cells)) => {
                     put::<FloatType, _, _>(to, optional, true, cells, |cell| cell.iter().copied())
                 }
                 _ => Err(wrong()),

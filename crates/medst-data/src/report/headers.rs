@@ -27,7 +27,7 @@ use crate::cell::meaning;
 
 /// The role of a section of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum SectionKind {
     Impression,
     Findings,
     /// Text after the name of the examination (`PORTABLE CHEST:`): it counts as findings if no
@@ -51,8 +51,8 @@ pub struct Readings {
 
 struct Header {
     /// From the start of the name to just after the colon.
-    place: Range<usize>,
-    kind: Kind,
+    range: Range<usize>,
+    kind: SectionKind,
 }
 
 /// Ends of lines: real ones, the two characters `\n` that some exports write, and HTML's.
@@ -114,9 +114,13 @@ const PEOPLE: &str = "signed, signature, dictat, transcri, radiologist, physicia
     accession, mrn, patient, birth, dob";
 
 /// Kinds by name; and whether a name is known within a line too.
-static KNOWN: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
-    let lists =
-        [(OTHER, Kind::Other), (FINDINGS, Kind::Findings), (IMPRESSION, Kind::Impression), (ORGANS, Kind::Organ)];
+static KNOWN: LazyLock<HashMap<&'static str, SectionKind>> = LazyLock::new(|| {
+    let lists = [
+        (OTHER, SectionKind::Other),
+        (FINDINGS, SectionKind::Findings),
+        (IMPRESSION, SectionKind::Impression),
+        (ORGANS, SectionKind::Organ),
+    ];
     lists.into_iter().flat_map(|(names, kind)| names.split(", ").map(move |name| (name, kind))).collect()
 });
 static KNOWN_WITHIN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| WITHIN.split(", ").collect());
@@ -124,16 +128,16 @@ static KNOWN_WITHIN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| WITHIN.s
 /// Finds impression and findings.
 pub fn readings(report: &str) -> Readings {
     let headers = headers(report);
-    let ends = headers.iter().skip(1).map(|header| header.place.start).chain([report.len()]);
+    let ends = headers.iter().skip(1).map(|header| header.range.start).chain([report.len()]);
     let mut found = Readings { has_headers: !headers.is_empty(), ..Readings::default() };
     let mut examination = Vec::new();
-    let mut current = Kind::Other;
+    let mut current = SectionKind::Other;
     for (header, end) in headers.iter().zip(ends) {
-        let within = matches!(current, Kind::Impression | Kind::Findings);
+        let within = matches!(current, SectionKind::Impression | SectionKind::Findings);
         let (kind, start) = match header.kind {
-            Kind::Organ if within => (current, header.place.start),
-            Kind::Organ => (Kind::Findings, header.place.start),
-            kind => (kind, header.place.end),
+            SectionKind::Organ if within => (current, header.range.start),
+            SectionKind::Organ => (SectionKind::Findings, header.range.start),
+            kind => (kind, header.range.end),
         };
         current = kind;
         let part = start..end;
@@ -141,17 +145,17 @@ pub fn readings(report: &str) -> Readings {
             continue;
         }
         match kind {
-            Kind::Impression => found.impression.push(part),
-            Kind::Findings => found.findings.push(part),
-            Kind::Examination => examination.push(part),
-            Kind::Organ | Kind::Other => {}
+            SectionKind::Impression => found.impression.push(part),
+            SectionKind::Findings => found.findings.push(part),
+            SectionKind::Examination => examination.push(part),
+            SectionKind::Organ | SectionKind::Other => {}
         }
     }
     if found.findings.is_empty() {
         found.findings = examination;
     }
     if found.impression.is_empty() && found.findings.is_empty() {
-        found.last_paragraph = headers.last().and_then(|last| paragraph(report, last.place.end));
+        found.last_paragraph = headers.last().and_then(|last| paragraph(report, last.range.end));
     }
     found
 }
@@ -194,25 +198,25 @@ fn of_line(report: &str, line: Range<usize>, found: &mut Vec<Header>) {
         let Some((start, kind)) = name_before(&report[from..at], from == begin) else { continue };
         // Marks and numbers before the first name belong to its header.
         let start = if from == begin && start == 0 { line.start } else { from + start };
-        found.push(Header { place: start..end, kind });
+        found.push(Header { range: start..end, kind });
         from = end;
     }
     if found.len() > count {
         return;
     }
     if let Some(bare) = BARE.captures(text).and_then(|bare| bare.get(1)) {
-        let kind = exactly(&plain(bare.as_str()), true).unwrap_or(Kind::Other);
+        let kind = exactly(&plain(bare.as_str()), true).unwrap_or(SectionKind::Other);
         // A dash after the name is dropped with other marks between words.
-        found.push(Header { place: line.start..begin + bare.end(), kind });
+        found.push(Header { range: line.start..begin + bare.end(), kind });
     } else if let Some(kind) = alone(text) {
-        found.push(Header { place: line.start..line.end, kind });
+        found.push(Header { range: line.start..line.end, kind });
     }
 }
 
 /// The kind of a line without a colon that is nothing but a header, or begins a signature.
-fn alone(line: &str) -> Option<Kind> {
+fn alone(line: &str) -> Option<SectionKind> {
     if SIGNED.is_match(line) {
-        return Some(Kind::Other);
+        return Some(SectionKind::Other);
     }
     let name = &line[..AFTER.find(line).map_or(line.len(), |after| after.start())];
     let is_name = name.len() <= 40 && name.chars().next().is_some_and(char::is_uppercase);
@@ -224,7 +228,7 @@ fn alone(line: &str) -> Option<Kind> {
 /// The header that a text before a colon ends with: where it begins, and its kind.
 ///
 /// * `begins`: whether the text begins a line.
-fn name_before(text: &str, begins: bool) -> Option<(usize, Kind)> {
+fn name_before(text: &str, begins: bool) -> Option<(usize, SectionKind)> {
     let text = &text[..AFTER.find(text).map_or(text.len(), |after| after.start())];
     let whole = begins && text.len() <= 80;
     if whole && let Some(kind) = exactly(&plain(text), true) {
@@ -251,7 +255,7 @@ fn name_before(text: &str, begins: bool) -> Option<(usize, Kind)> {
     }
     let name = plain(text);
     let kind = if text.chars().any(char::is_lowercase) {
-        (name.split(' ').count() <= 3 && begins_with(&name, PEOPLE)).then_some(Kind::Other)
+        (name.split(' ').count() <= 3 && begins_with(&name, PEOPLE)).then_some(SectionKind::Other)
     } else {
         in_capitals(&name)
     };
@@ -271,15 +275,15 @@ fn plain(name: &str) -> String {
 }
 
 /// The kind of a known name; with `begins`, also of a name with a typing error.
-fn exactly(name: &str, begins: bool) -> Option<Kind> {
+fn exactly(name: &str, begins: bool) -> Option<SectionKind> {
     if let Some(kind) = KNOWN.get(name) {
         return Some(*kind);
     }
     if let Some(known) = sections::known(name) {
         return Some(match known {
-            "impression" => Kind::Impression,
-            "findings" => Kind::Findings,
-            _ => Kind::Other,
+            "impression" => SectionKind::Impression,
+            "findings" => SectionKind::Findings,
+            _ => SectionKind::Other,
         });
     }
     let near = ["findings", "impression", "conclusion", "indication", "technique", "comparison", "examination"];
@@ -291,15 +295,15 @@ fn exactly(name: &str, begins: bool) -> Option<Kind> {
 }
 
 /// The kind of an unknown name in capitals; `None` where it may belong to the text.
-fn in_capitals(name: &str) -> Option<Kind> {
+fn in_capitals(name: &str) -> Option<SectionKind> {
     if begins_with(name, ASKED) || begins_with(name, PEOPLE) {
-        Some(Kind::Other)
+        Some(SectionKind::Other)
     } else if name.contains("impression") || name.contains("conclusion") {
-        Some(Kind::Impression)
+        Some(SectionKind::Impression)
     } else if name.contains("finding") {
-        Some(Kind::Findings)
+        Some(SectionKind::Findings)
     } else if sections::describes_study(name) {
-        Some(Kind::Examination)
+        Some(SectionKind::Examination)
     } else {
         None
     }
@@ -398,7 +402,7 @@ mod tests {
 
     #[test]
     fn without_a_reading_the_paragraph_behind_the_question_is_taken() {
-        let paragraph = |report: &str| readings(report).last_paragraph.map(|place| report[place].trim().to_string());
+        let paragraph = |report: &str| readings(report).last_paragraph.map(|range| report[range].trim().to_string());
         assert_eq!(
             paragraph("INDICATION: Pneumonia?\r\n \r\n The lungs are clear.\r\n").as_deref(),
             Some("The lungs are clear.")

@@ -67,12 +67,12 @@ pub fn sections(report: &str) -> Vec<Section> {
         }
     }
     while let Some(current) = header {
-        let (whole, name) = (current.get(0).map_or(0..0, |m| m.range()), current.get(1).map_or("", |m| m.as_str()));
+        let (matched, name) = (current.get(0).map_or(0..0, |m| m.range()), current.get(1).map_or("", |m| m.as_str()));
         // The search goes on at the next line, so that two headers never share one.
-        let line_end = report[whole.end..].find('\n').map_or(report.len(), |at| whole.end + at);
+        let line_end = report[matched.end..].find('\n').map_or(report.len(), |at| matched.end + at);
         header = HEADER.captures_at(report, line_end);
         let end = header.as_ref().and_then(|next| next.get(0)).map_or(report.len(), |next| next.start());
-        found.push(Section { name: normalise(name), text: report[whole.end..end].into() });
+        found.push(Section { name: normalise(name), text: report[matched.end..end].into() });
     }
     found.retain(|section| !is_reading(&section.name) || !section.text.trim().is_empty());
     if !found.iter().any(|section| is_reading(&section.name))

@@ -86,8 +86,8 @@ impl WordPiece {
             }
         }
         let id = |wanted: &str| {
-            let place = pieces.iter().position(|piece| piece == wanted);
-            place.map(|id| id as u32).ok_or_else(|| fail(format!("has no piece `{wanted}`")))
+            let index = pieces.iter().position(|piece| piece == wanted);
+            index.map(|id| id as u32).ok_or_else(|| fail(format!("has no piece `{wanted}`")))
         };
         let (classifier, separator) = (id("[CLS]")?, id("[SEP]")?);
         if id("[PAD]")? != 0 {
@@ -262,7 +262,7 @@ fn lines_of_tokenizer(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
             _ => {}
         }
     }
-    if let Some(gap) = pieces.keys().enumerate().find_map(|(place, &id)| (place as u32 != id).then_some(place)) {
+    if let Some(gap) = pieces.keys().enumerate().find_map(|(index, &id)| (index as u32 != id).then_some(index)) {
         return Err(fail(format!("has no piece with ID {gap}")));
     }
     Ok(pieces.into_values().flat_map(|piece| (piece + "\n").into_bytes()).collect())

@@ -201,16 +201,16 @@ impl Client {
         sha256: &str,
         mut next: impl FnMut(usize) -> Result<Vec<u8>>,
     ) -> Result<()> {
-        let place = Key::from(key);
+        let path = Key::from(key);
         let attributes = Attributes::from_iter([(Attribute::Metadata(SHA256.into()), sha256.to_string())]);
         if size <= PIECE {
             let bytes = next(size as usize)?;
             let options = PutOptions { attributes, ..PutOptions::default() };
-            let write = self.store.put_opts(&place, bytes.into(), options);
+            let write = self.store.put_opts(&path, bytes.into(), options);
             return runtime().block_on(write).map(drop).map_err(|error| self.fail(key, &error));
         }
         let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
-        let begun = runtime().block_on(self.store.put_multipart_opts(&place, options));
+        let begun = runtime().block_on(self.store.put_multipart_opts(&path, options));
         // Pieces are sent by tasks of the runtime.
         let _entered = runtime().enter();
         let mut upload =
@@ -237,8 +237,8 @@ impl Client {
     /// # Errors
     /// Names the cause of the failure.
     pub fn delete(&self, key: &str) -> Result<()> {
-        let place = Key::from(key);
-        let done = runtime().block_on(self.store.delete(&place));
+        let path = Key::from(key);
+        let done = runtime().block_on(self.store.delete(&path));
         self.optional(key, done).map(drop)
     }
 

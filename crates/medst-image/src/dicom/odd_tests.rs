@@ -161,7 +161,7 @@ fn attributes_called_unknown_keep_their_meaning() {
             assert_eq!(greys(&file(&changed)), expected, "{} as {vr:?}", element.tag);
         }
     }
-    let all: Vec<Element> = regular.iter().map(|own| element(own.tag, b"UN", own.value.clone())).collect();
+    let all: Vec<Element> = regular.iter().map(|known| element(known.tag, b"UN", known.value.clone())).collect();
     let bytes = file(&all);
     assert_eq!(greys(&bytes), expected);
     assert_eq!(size::declared(&bytes), Ok([usize::from(COLUMNS), usize::from(ROWS)]));
@@ -303,11 +303,11 @@ fn the_first_sound_window_is_applied() {
 #[test]
 fn a_rescale_that_makes_no_sense_is_remarked_on() {
     let slope = |slope: &str| noted(&with(&regular(), tags::RESCALE_SLOPE, |element| element.value = text(slope)));
-    let (one, notes) = slope("1");
+    let (unscaled, notes) = slope("1");
     assert!(notes.is_empty());
-    assert_eq!(slope("0"), (one.clone(), vec!["DICOM: RescaleSlope is 0; 1 was used instead"]));
-    assert_eq!(slope("steep"), (one.clone(), vec!["DICOM: the rescale is not a number; ignored"]));
-    assert_eq!(slope(""), (one, vec![]));
+    assert_eq!(slope("0"), (unscaled.clone(), vec!["DICOM: RescaleSlope is 0; 1 was used instead"]));
+    assert_eq!(slope("steep"), (unscaled.clone(), vec!["DICOM: the rescale is not a number; ignored"]));
+    assert_eq!(slope(""), (unscaled, vec![]));
 }
 
 /// A sequence of look-up tables: descriptor and data each.
@@ -361,7 +361,7 @@ fn files_are_read_by_what_they_are_not_by_what_they_say() {
     let elements = regular();
     let expected = greys(&file(&elements));
     let preamble = [&[0u8; 128], &b"DICM"[..]].concat();
-    for (form, own) in FORMS {
+    for (form, syntax) in FORMS {
         let data = data_set(&elements, form);
         for start in [&preamble[..], &[]] {
             let bare = [start, &data].concat();
@@ -374,7 +374,7 @@ fn files_are_read_by_what_they_are_not_by_what_they_say() {
                     assert_eq!(image.pixels, expected, "{form:?} called {declared}, preamble of {}", start.len());
                     let is_said =
                         notes.iter().any(|note| note.contains("encoded differently than its transfer syntax states"));
-                    assert_eq!(is_said, own != declared, "{form:?} called {declared}");
+                    assert_eq!(is_said, syntax != declared, "{form:?} called {declared}");
                     assert_eq!(header_of(&bytes).unwrap().subject_id.as_deref(), Some("p7"));
                 }
             }
@@ -439,12 +439,12 @@ proptest! {
 
     #[test]
     fn damaged_headers_make_no_panic(
-        form in 0usize..3, places in proptest::collection::vec((0usize..520, 0u8..), 1..6), cut in 0usize..520,
+        form in 0usize..3, changes in proptest::collection::vec((0usize..520, 0u8..), 1..6), cut in 0usize..520,
     ) {
         let (form, syntax) = FORMS[form];
         let mut bytes = [&[0u8; 128], &b"DICM"[..], &meta(syntax, Some(44)), &data_set(&regular(), form)].concat();
-        for (place, value) in places {
-            bytes[132 + place % 480] = value;
+        for (offset, value) in changes {
+            bytes[132 + offset % 480] = value;
         }
         let _ = decode(&bytes, Window::Declared);
         let _ = decode(&bytes[..bytes.len() - cut], Window::Declared);

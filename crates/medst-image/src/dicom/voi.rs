@@ -178,9 +178,9 @@ impl Interest {
             return Err(ImageError::unsupported(message));
         }
         let mut pairs = centers.iter().zip(&widths).enumerate();
-        let sound = pairs.find_map(|(place, (center, width))| Some((place, window((*center)?, (*width)?)?)));
-        if let Some((place, window)) = sound {
-            if place > 0 {
+        let sound = pairs.find_map(|(index, (center, width))| Some((index, window((*center)?, (*width)?)?)));
+        if let Some((index, window)) = sound {
+            if index > 0 {
                 notes.add("DICOM: the first window is invalid; the first valid one was applied");
             }
             return Ok(Some(window));

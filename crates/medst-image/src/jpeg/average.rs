@@ -173,10 +173,10 @@ fn shares(source: usize, target: usize, counts: bool, transform: &[[f32; 8]; 8])
             let pixel = cover.start + n;
             let block = &mut blocks[pixel / 8];
             block.first = block.first.min(cell);
-            let place = cell - block.first;
+            let offset = cell - block.first;
             // Cells come in order, so the first one seen is the first.
-            *block.pixels[pixel % 8].get_mut(place)? += weight;
-            block.count = block.count.max(place + 1);
+            *block.pixels[pixel % 8].get_mut(offset)? += weight;
+            block.count = block.count.max(offset + 1);
         }
     }
     for block in &mut blocks {

@@ -28,17 +28,17 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    fn set(&mut self, place: usize, value: i32) {
-        *self.known |= u64::from(value != 0) << place;
+    fn set(&mut self, index: usize, value: i32) {
+        *self.known |= u64::from(value != 0) << index;
         if let Some(block) = &mut self.block {
-            block[usize::from(ZIGZAG[place]) & 63] = value as i16;
+            block[usize::from(ZIGZAG[index]) & 63] = value as i16;
         }
     }
 
     /// Adds a bit to a coefficient, away from zero.
-    fn refine(&mut self, place: usize, bit: i16) {
+    fn refine(&mut self, index: usize, bit: i16) {
         if let Some(block) = &mut self.block {
-            let value = &mut block[usize::from(ZIGZAG[place]) & 63];
+            let value = &mut block[usize::from(ZIGZAG[index]) & 63];
             *value = value.wrapping_add(if *value < 0 { -bit } else { bit });
         }
     }
@@ -71,8 +71,8 @@ impl Band {
         run: &mut u32,
         target: &mut Target,
     ) -> Result<(), Stop> {
-        let mut place = self.first;
-        if place == 0 {
+        let mut index = self.first;
+        if index == 0 {
             match dc {
                 Some(table) if !self.refines => {
                     let difference = bits.symbol(table)?.value;
@@ -88,10 +88,10 @@ impl Band {
                     }
                 }
             }
-            place = 1;
+            index = 1;
         }
         let Some(ac) = ac.filter(|_| self.last > 0) else { return Ok(()) };
-        while *run == 0 && place <= self.last {
+        while *run == 0 && index <= self.last {
             let Symbol { zeros, size, value } = bits.symbol(ac)?;
             if size == 0 && zeros < 15 {
                 if zeros > 0 && !self.progressive {
@@ -100,18 +100,18 @@ impl Band {
                 *run = (1 << zeros) | bits.bits(zeros);
                 break;
             }
-            place += if self.refines { self.pass(bits, target, place, zeros) } else { zeros as usize };
+            index += if self.refines { self.pass(bits, target, index, zeros) } else { zeros as usize };
             if size > 0 {
-                if place > self.last {
+                if index > self.last {
                     return Err(INVALID);
                 }
-                target.set(place, value << self.low);
+                target.set(index, value << self.low);
             }
-            place += 1;
+            index += 1;
         }
         if *run > 0 {
             if self.refines {
-                self.pass(bits, target, place, u32::MAX);
+                self.pass(bits, target, index, u32::MAX);
             }
             *run -= 1;
         }
@@ -121,13 +121,13 @@ impl Band {
     /// Passes over coefficients up to the one after `zeros` that are not known, refining those that
     /// are; how many.
     fn pass(self, bits: &mut Bits, target: &mut Target, from: usize, mut zeros: u32) -> usize {
-        for place in from..=self.last {
-            if *target.known >> place & 1 == 1 {
+        for index in from..=self.last {
+            if *target.known >> index & 1 == 1 {
                 if bits.bit() == 1 {
-                    target.refine(place, 1 << self.low);
+                    target.refine(index, 1 << self.low);
                 }
             } else if zeros == 0 {
-                return place - from;
+                return index - from;
             } else {
                 zeros -= 1;
             }

@@ -72,10 +72,10 @@ impl Frame {
         }
         let mut frame = Frame { width, height, progressive: marker == 0xc2, scans: 0, components };
         let (columns, rows) = frame.units();
-        for (place, component) in frame.components.iter_mut().enumerate() {
+        for (index, component) in frame.components.iter_mut().enumerate() {
             component.stride = columns * component.horizontal;
             let blocks = component.stride * rows * component.vertical;
-            if place < wanted {
+            if index < wanted {
                 component.blocks = vec![[0; 64]; blocks];
             }
             if frame.progressive {

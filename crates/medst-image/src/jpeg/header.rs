@@ -1,7 +1,7 @@
 //! The segments before the entropy-coded data of a baseline JPEG (ITU-T T.81, annex B).
 
 use super::Stop;
-use super::huffman::{CodeTable, Kind, Tables};
+use super::huffman::{CodeTable, TableClass, Tables};
 use crate::error::check_size;
 
 /// A file that can be decoded here.
@@ -118,9 +118,9 @@ fn read_frame(segment: &[u8]) -> Result<Frame, Stop> {
 /// Sums of quantisation steps stay small, so that values fit `f32` exactly.
 pub(super) fn read_quantisation(mut segment: &[u8], tables: &mut [Option<[f32; 64]>; 4]) -> Result<(), Stop> {
     while let Some((&kind, rest)) = segment.split_first() {
-        let (wide, place) = (kind >> 4 == 1, usize::from(kind & 15));
+        let (wide, id) = (kind >> 4 == 1, usize::from(kind & 15));
         let length = if wide { 128 } else { 64 };
-        if kind >> 4 > 1 || place > 3 || rest.len() < length {
+        if kind >> 4 > 1 || id > 3 || rest.len() < length {
             return Err(MALFORMED);
         }
         let step = |n: usize| match wide {
@@ -129,7 +129,7 @@ pub(super) fn read_quantisation(mut segment: &[u8], tables: &mut [Option<[f32; 6
         };
         let mut table = [0.0; 64];
         (0..64).for_each(|n| table[n] = step(n));
-        tables[place] = Some(table);
+        tables[id] = Some(table);
         segment = &rest[length..];
     }
     Ok(())
@@ -141,14 +141,14 @@ pub(super) fn read_codes(mut segment: &[u8], tables: &mut [[Option<CodeTable>; 4
         let counts = rest.first_chunk::<16>().ok_or(MALFORMED)?;
         let total: usize = counts.iter().map(|&count| usize::from(count)).sum();
         let symbols = rest.get(16..16 + total).ok_or(MALFORMED)?;
-        let (class, place) = (usize::from(kind >> 4), usize::from(kind & 15));
-        if class > 1 || place > 3 {
+        let (class, id) = (usize::from(kind >> 4), usize::from(kind & 15));
+        if class > 1 || id > 3 {
             return Err(MALFORMED);
         }
-        let kind = if class == 0 { Kind::Dc } else { Kind::Ac };
+        let kind = if class == 0 { TableClass::Dc } else { TableClass::Ac };
         let table =
             CodeTable::new(counts, symbols, kind).ok_or(Stop::damaged("damaged JPEG: an impossible code table"))?;
-        tables[class][place] = Some(table);
+        tables[class][id] = Some(table);
         segment = &rest[16 + total..];
     }
     Ok(())
@@ -175,7 +175,7 @@ fn scan(
         if declared.id != selected[0] {
             return Err(Stop::NotServed);
         }
-        let code = |class: usize, place: u8| codes[class].get(usize::from(place)).and_then(Option::as_ref).cloned();
+        let code = |class: usize, id: u8| codes[class].get(usize::from(id)).and_then(Option::as_ref).cloned();
         let tables = Tables {
             dc: code(0, selected[1] >> 4).ok_or_else(missing)?,
             ac: code(1, selected[1] & 15).ok_or_else(missing)?,

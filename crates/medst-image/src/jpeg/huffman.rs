@@ -18,9 +18,9 @@ pub const ZIGZAG: [u8; 64] = [
 const INVALID: Stop = Stop::damaged("damaged JPEG: an invalid code");
 const MISSING: Stop = Stop::truncated("truncated JPEG: entropy-coded data are missing");
 
-/// The meaning of a code.
+/// The class of a code table: the meaning of its codes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TableClass {
     /// The number of bits of a difference.
     Dc,
     /// A run of zeros and the number of bits of the coefficient after it.
@@ -44,26 +44,26 @@ const WITH_VALUE: u32 = 1 << 5;
 impl CodeTable {
     /// * `counts`: number of codes of 1 to 16 bits.
     ///
-    /// `None` where no prefix code has these lengths, or a symbol is not valid for the kind.
-    pub fn new(counts: &[u8; 16], symbols: &[u8], kind: Kind) -> Option<CodeTable> {
-        let possible = |&symbol: &u8| if kind == Kind::Dc { symbol <= 11 } else { symbol & 15 <= 10 };
+    /// `None` where no prefix code has these lengths, or a symbol is not valid for the class.
+    pub fn new(counts: &[u8; 16], symbols: &[u8], class: TableClass) -> Option<CodeTable> {
+        let possible = |&symbol: &u8| if class == TableClass::Dc { symbol <= 11 } else { symbol & 15 <= 10 };
         if !symbols.iter().all(possible) {
             return None;
         }
         let mut table =
             CodeTable { look: Box::new([0; 1 << LOOK]), ends: [0; 17], offsets: [0; 17], symbols: symbols.to_vec() };
-        let (mut code, mut place) = (0u32, 0usize);
+        let (mut code, mut index) = (0u32, 0usize);
         for (length, &count) in (1u32..).zip(counts) {
-            table.offsets[length as usize] = place as i32 - code as i32;
+            table.offsets[length as usize] = index as i32 - code as i32;
             for _ in 0..count {
                 if code >= 1 << length {
                     return None;
                 }
                 if length <= LOOK {
-                    table.enter(code, length, symbols[place], kind);
+                    table.enter(code, length, symbols[index], class);
                 }
                 code += 1;
-                place += 1;
+                index += 1;
             }
             table.ends[length as usize] = code << (16 - length);
             code <<= 1;
@@ -72,12 +72,12 @@ impl CodeTable {
     }
 
     /// Fills the entries that begin with a code.
-    fn enter(&mut self, code: u32, length: u32, symbol: u8, kind: Kind) {
+    fn enter(&mut self, code: u32, length: u32, symbol: u8, class: TableClass) {
         let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
         let free = LOOK - length;
         for rest in 0..1u32 << free {
             // The end of a block and a run of sixteen zeros have no value.
-            let included = size <= free && (size > 0 || kind == Kind::Dc);
+            let included = size <= free && (size > 0 || class == TableClass::Dc);
             let entry = if included {
                 let value = extend(rest >> (free - size), size) as u32;
                 (length + size) | WITH_VALUE | run << 8 | size << 12 | value << 16
@@ -93,8 +93,8 @@ impl CodeTable {
     fn find(&self, bits: u32) -> Option<u32> {
         for length in LOOK + 1..=16 {
             if bits < self.ends[length as usize] {
-                let place = (bits >> (16 - length)) as i32 + self.offsets[length as usize];
-                let symbol = *self.symbols.get(usize::try_from(place).ok()?)?;
+                let index = (bits >> (16 - length)) as i32 + self.offsets[length as usize];
+                let symbol = *self.symbols.get(usize::try_from(index).ok()?)?;
                 return Some(length | u32::from(symbol >> 4) << 8 | u32::from(symbol & 15) << 12);
             }
         }
@@ -288,10 +288,10 @@ impl Tables {
         self.difference(bits, prediction)?;
         block[0] = *prediction as f32 * self.steps[0] + 1024.0;
         let mut energy = 0.0;
-        self.coefficients(bits, |place, value| {
-            let value = value as f32 * self.steps[place];
+        self.coefficients(bits, |index, value| {
+            let value = value as f32 * self.steps[index];
             energy += value.abs();
-            block[usize::from(ZIGZAG[place]) & 63] = value;
+            block[usize::from(ZIGZAG[index]) & 63] = value;
         })?;
         Ok(energy)
     }
@@ -324,8 +324,8 @@ impl Tables {
 
     #[inline(always)]
     fn coefficients(&self, bits: &mut Bits, mut set: impl FnMut(usize, i32)) -> Result<(), Stop> {
-        let mut place = 1;
-        while place < 64 {
+        let mut index = 1;
+        while index < 64 {
             bits.refill();
             let mut entry = self.ac.look[bits.peek(LOOK) as usize];
             if entry == 0 {
@@ -339,7 +339,7 @@ impl Tables {
                 match run {
                     0 => return Ok(()),
                     15 => {
-                        place += 16;
+                        index += 16;
                         continue;
                     }
                     _ => return Err(INVALID),
@@ -347,14 +347,14 @@ impl Tables {
             } else {
                 extend(bits.take(size), size)
             };
-            place += run;
-            if place > 63 {
+            index += run;
+            if index > 63 {
                 return Err(INVALID);
             }
-            set(place, value);
-            place += 1;
+            set(index, value);
+            index += 1;
         }
-        if place > 64 { Err(INVALID) } else { Ok(()) }
+        if index > 64 { Err(INVALID) } else { Ok(()) }
     }
 }
 
@@ -375,15 +375,15 @@ mod tests {
             counts[0] = of_one;
             counts
         };
-        assert!(CodeTable::new(&counts(2), &[0, 1], Kind::Dc).is_some());
-        assert!(CodeTable::new(&counts(3), &[0, 1, 2], Kind::Dc).is_none());
-        assert!(CodeTable::new(&counts(1), &[12], Kind::Dc).is_none());
+        assert!(CodeTable::new(&counts(2), &[0, 1], TableClass::Dc).is_some());
+        assert!(CodeTable::new(&counts(3), &[0, 1, 2], TableClass::Dc).is_none());
+        assert!(CodeTable::new(&counts(1), &[12], TableClass::Dc).is_none());
     }
 
     #[test]
     fn zigzag_is_a_permutation() {
-        let mut places = ZIGZAG;
-        places.sort_unstable();
-        assert!(places.iter().enumerate().all(|(n, &place)| n == usize::from(place)));
+        let mut positions = ZIGZAG;
+        positions.sort_unstable();
+        assert!(positions.iter().enumerate().all(|(n, &position)| n == usize::from(position)));
     }
 }

@@ -109,7 +109,7 @@ fn square_of(bytes: &[u8], frame: &Frame, side: usize) -> Option<Vec<u8>> {
                 for ((value, &coefficient), &step) in block.iter_mut().zip(coefficients).zip(steps) {
                     *value = f32::from(coefficient) * f32::from(step);
                 }
-                let energy = ZIGZAG[1..64].iter().map(|&place| block[usize::from(place)].abs()).sum();
+                let energy = ZIGZAG[1..64].iter().map(|&position| block[usize::from(position)].abs()).sum();
                 block[0] += 1024.0;
                 averages.add(&block, energy, row, column);
             }

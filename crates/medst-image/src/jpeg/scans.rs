@@ -102,22 +102,23 @@ impl Markers {
         }
         let mut members = Vec::with_capacity(count);
         for pair in selected.chunks_exact(2) {
-            let place = frame.components.iter().position(|component| component.id == pair[0]).ok_or(MALFORMED)?;
-            let table = |class: usize, place: u8| self.codes[class].get(usize::from(place)).and_then(Option::as_ref);
+            let component_index =
+                frame.components.iter().position(|component| component.id == pair[0]).ok_or(MALFORMED)?;
+            let table = |class: usize, id: u8| self.codes[class].get(usize::from(id)).and_then(Option::as_ref);
             let (dc, ac) = (table(0, pair[1] >> 4), table(1, pair[1] & 15));
             let needs = [band.first == 0 && !band.refines, band.last > 0];
             if (needs[0] && dc.is_none()) || (needs[1] && ac.is_none()) {
                 return Err(Stop::damaged("damaged JPEG: a table is missing"));
             }
-            let component = &mut frame.components[place];
+            let component = &mut frame.components[component_index];
             let steps = self.quantisation.get(usize::from(component.quantisation)).copied().flatten();
             component.steps = component.steps.or(steps);
-            members.push((place, [dc, ac], 0));
+            members.push((component_index, [dc, ac], 0));
         }
         let (columns, rows) = match *members {
             // A lone component is not interleaved: its unit is one block, and there are only as
             // many as its pixels need.
-            [(place, ..)] => frame.blocks(&frame.components[place]),
+            [(component_index, ..)] => frame.blocks(&frame.components[component_index]),
             _ => frame.units(),
         };
         let mut bits = Bits::new(bytes, start);
@@ -133,8 +134,8 @@ impl Markers {
             if x == 0 {
                 cancel::check().map_err(Stop::Refused)?;
             }
-            for (place, tables, prediction) in &mut members {
-                let component = &mut frame.components[*place];
+            for (component_index, tables, prediction) in &mut members {
+                let component = &mut frame.components[*component_index];
                 let (across, down) = if count == 1 { (1, 1) } else { (component.horizontal, component.vertical) };
                 for block in 0..across * down {
                     let index = (y * down + block / across) * component.stride + x * across + block % across;
@@ -148,7 +149,9 @@ impl Markers {
         }
         if band.low == 0 {
             let coefficients = (u64::MAX >> (63 - band.last)) & (u64::MAX << band.first);
-            members.iter().for_each(|&(place, ..)| frame.components[place].complete |= coefficients);
+            members
+                .iter()
+                .for_each(|&(component_index, ..)| frame.components[component_index].complete |= coefficients);
         }
         Ok(bits.next_marker())
     }
@@ -215,8 +218,8 @@ impl Segment<'_> {
 /// A quantisation table from zigzag order to rows.
 fn by_rows(table: [f32; 64]) -> [u16; 64] {
     let mut rows = [0; 64];
-    for (place, step) in ZIGZAG.into_iter().zip(table) {
-        rows[usize::from(place)] = step as u16;
+    for (position, step) in ZIGZAG.into_iter().zip(table) {
+        rows[usize::from(position)] = step as u16;
     }
     rows
 }

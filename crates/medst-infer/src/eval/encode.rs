@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::Vectors;
 use crate::infer::heat::{HeatMap, Likeness};
-use crate::infer::stream::{self, StudyInput, Wanted};
+use crate::infer::stream::{self, EmbeddingOutputs, StudyInput};
 use crate::infer::table::{self, FEATURE, IMAGE, REPORT, STUDY};
 use crate::infer::{Engine, EngineRef, Origin, Text, Views};
 use crate::model::builtin;
@@ -135,7 +135,7 @@ impl Encoder for ModelEncoder<'_> {
         progress.begin("encoding studies", Some(rows.len() as u64));
         let inputs: Vec<StudyInput> =
             rows.iter().map(|&row| StudyInput::stored(corpus, &corpus.studies()[row])).collect();
-        let collected = stream::collect(self.engine, &inputs, Wanted::ALL, progress)?;
+        let collected = stream::collect(self.engine, &inputs, EmbeddingOutputs::ALL, progress)?;
         progress.end();
         let rows_with = |row_of: &[Option<usize>]| -> Vec<usize> {
             let studies = collected.studies.iter().zip(row_of);
@@ -182,16 +182,17 @@ impl Encoder for ModelEncoder<'_> {
 /// * texts: Parquet with `text` and `embedding`, or NPY in the order of a list of texts.
 #[derive(Debug, Default)]
 pub struct FileEncoder {
-    images: Option<Source>,
-    features: Option<Source>,
-    reports: Option<Source>,
+    images: Option<VectorSource>,
+    features: Option<VectorSource>,
+    reports: Option<VectorSource>,
     texts: HashMap<String, Vec<f32>>,
     width: usize,
     origin: Origin,
 }
 
+/// Vectors of studies as a file has them.
 #[derive(Debug)]
-enum Source {
+enum VectorSource {
     /// Vectors by study ID.
     Keyed(HashMap<String, Vec<f32>>),
     /// In the order of the corpus.
@@ -223,7 +224,7 @@ impl FileEncoder {
             encoder.origin.files.insert(path.display().to_string(), builtin::checksum(path)?);
         }
         if is_npy(&files.studies) {
-            encoder.images = Some(Source::Aligned(Vectors::read_npy(&files.studies)?, files.studies.clone()));
+            encoder.images = Some(VectorSource::Aligned(Vectors::read_npy(&files.studies)?, files.studies.clone()));
         } else {
             let [images, reports, features] = keyed(&files.studies, [IMAGE, REPORT, FEATURE])?;
             if images.is_none() {
@@ -233,7 +234,7 @@ impl FileEncoder {
         }
         if let Some(path) = &files.reports {
             encoder.reports = if is_npy(path) {
-                Some(Source::Aligned(Vectors::read_npy(path)?, path.clone()))
+                Some(VectorSource::Aligned(Vectors::read_npy(path)?, path.clone()))
             } else {
                 let [reports] = keyed(path, [REPORT])?;
                 reports
@@ -242,7 +243,7 @@ impl FileEncoder {
         if let Some(path) = &files.texts {
             encoder.texts = read_texts(path, files.text_list.as_deref())?;
         }
-        encoder.width = encoder.images.as_ref().map_or(0, Source::width);
+        encoder.width = encoder.images.as_ref().map_or(0, VectorSource::width);
         let others = encoder.reports.iter().map(|source| ("reports", source.width()));
         let texts = encoder.texts.values().map(|row| ("texts", row.len()));
         for (what, width) in others.chain(texts) {
@@ -267,7 +268,7 @@ fn is_npy(path: &Path) -> bool {
 }
 
 /// Columns of a Parquet file by study; `None` for those it lacks.
-fn keyed<const N: usize>(path: &Path, columns: [&str; N]) -> Result<[Option<Source>; N]> {
+fn keyed<const N: usize>(path: &Path, columns: [&str; N]) -> Result<[Option<VectorSource>; N]> {
     let read = table::read(path, STUDY, &columns)?;
     let mut sources = [(); N].map(|()| None);
     for ((values, name), source) in read.columns.into_iter().zip(columns).zip(&mut sources) {
@@ -287,7 +288,7 @@ fn keyed<const N: usize>(path: &Path, columns: [&str; N]) -> Result<[Option<Sour
                 return Err(fail(path, format!("study {key} occurs twice")));
             }
         }
-        *source = Some(Source::Keyed(of));
+        *source = Some(VectorSource::Keyed(of));
     }
     Ok(sources)
 }
@@ -309,22 +310,22 @@ fn read_texts(path: &Path, list: Option<&Path>) -> Result<HashMap<String, Vec<f3
     Ok(texts.lines().map(str::to_string).zip(vectors.rows().map(<[f32]>::to_vec)).collect())
 }
 
-impl Source {
+impl VectorSource {
     fn width(&self) -> usize {
         match self {
-            Source::Keyed(of) => of.values().next().map_or(0, Vec::len),
-            Source::Aligned(vectors, _) => vectors.width(),
+            VectorSource::Keyed(of) => of.values().next().map_or(0, Vec::len),
+            VectorSource::Aligned(vectors, _) => vectors.width(),
         }
     }
 
-    fn place(&self, corpus: &Corpus, rows: &[usize]) -> Result<RowVectors> {
+    fn row_vectors(&self, corpus: &Corpus, rows: &[usize]) -> Result<RowVectors> {
         match self {
-            Source::Keyed(of) => {
+            VectorSource::Keyed(of) => {
                 let found = rows.iter().filter_map(|&row| Some((row, of.get(&corpus.studies()[row].study.0)?)));
                 let (rows, vectors): (Vec<usize>, Vec<&Vec<f32>>) = found.unzip();
                 Ok(RowVectors::new(Vectors::from_rows(vectors)?, &rows))
             }
-            Source::Aligned(vectors, path) => {
+            VectorSource::Aligned(vectors, path) => {
                 let studies = corpus.studies().len();
                 if vectors.len() != studies {
                     return Err(fail(
@@ -344,11 +345,11 @@ impl Encoder for FileEncoder {
     }
 
     fn studies(&self, corpus: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
-        let images = self.images.as_ref().map(|source| source.place(corpus, rows));
+        let images = self.images.as_ref().map(|source| source.row_vectors(corpus, rows));
         let images = images.unwrap_or_else(|| Err(Error::Evaluation("no image embeddings are given".into())))?;
         let none = || RowVectors::new(Vectors::new(Vec::new(), self.width.max(1)).expect("no rows"), &[]);
-        let reports = self.reports.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
-        let features = self.features.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
+        let reports = self.reports.as_ref().map(|source| source.row_vectors(corpus, rows)).transpose()?;
+        let features = self.features.as_ref().map(|source| source.row_vectors(corpus, rows)).transpose()?;
         Ok(Studies { features, images, reports: reports.unwrap_or_else(none) })
     }
 

@@ -62,7 +62,7 @@ impl Logistic {
         let kernel = products.0.select(Axis(0), training).select(Axis(1), training);
         let rows = training.len() as f64;
         let mut target = Array2::<f64>::zeros((training.len(), classes));
-        training.iter().enumerate().for_each(|(place, &row)| target[[place, truth[row]]] = 1.0);
+        training.iter().enumerate().for_each(|(index, &row)| target[[index, truth[row]]] = 1.0);
         let ridge = 1.0 / (c * rows);
         // The curvature of the cross-entropy with respect to the logits is at most ½, and that of
         // the ridge is known. The curvature for weights and bias together is at most twice that for

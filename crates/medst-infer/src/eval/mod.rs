@@ -7,18 +7,14 @@
 //! | [`encode`] | embeddings from a model or from files |
 //! | [`result`], `published` | what comes out, and what papers report |
 //! | [`report`] | as a page, as Markdown, as JSON |
-//! | [`metrics`], [`bootstrap`] | figures of merit and their intervals |
 //! | [`subgroups`] | figures by sex, age group, site, … and their largest gap |
 //! | [`folds`], [`svm`], `logistic` | cross-validation; linear classifiers |
-//! | [`prompts`], [`pairs`] | sentences about findings, courses between studies |
+//! | [`pairs`] | embeddings of pairs of studies, with the courses between them |
 
-pub mod bootstrap;
 pub mod encode;
 pub mod folds;
 pub(crate) mod logistic;
-pub mod metrics;
 pub mod pairs;
-pub mod prompts;
 pub(crate) mod published;
 pub mod report;
 pub mod result;

@@ -3,13 +3,13 @@
 
 use serde::Serialize;
 
-use super::result::Task;
+use crate::task::Task;
 
 /// A figure of a paper.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Published {
     pub model: &'static str,
-    /// A share or an area, as [`super::result::Figure::value`].
+    /// A share or an area, as the value of the figure next to it.
     pub value: f64,
     /// On which data and how.
     pub on: &'static str,

@@ -5,10 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::bootstrap::{Bootstrap, Clusters, Estimate, Replicates, Statistic};
-use super::metrics::{Bin, Point};
 use super::published::Published;
 use super::subgroups::{Breakdown, Gap, Subgroups};
+use crate::stats::bootstrap::{Bootstrap, Clusters, Estimate, Replicates, Statistic};
+use crate::stats::metrics::{Bin, Point};
 pub use crate::task::{Protocol, Task};
 
 /// How a figure is printed.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::bootstrap::{Bootstrap, Clusters, Estimate, Statistic};
+use crate::stats::bootstrap::{Bootstrap, Clusters, Estimate, Statistic};
 
 /// A subgroup with fewer subjects than this is small, and its figure is marked as such.
 pub const SMALL: usize = 20;
@@ -168,7 +168,7 @@ impl Subgroups {
 /// Whether a column's name has the word age: `age`, `PatientAge`, `Patient Age`, but not `image` or
 /// `stage`.
 fn is_age(column: &str) -> bool {
-    let letter = |place: usize| column.as_bytes().get(place).copied().filter(u8::is_ascii_alphabetic);
+    let letter = |index: usize| column.as_bytes().get(index).copied().filter(u8::is_ascii_alphabetic);
     let lower = column.to_ascii_lowercase();
     lower.match_indices("age").any(|(start, _)| {
         let capital = column.as_bytes()[start].is_ascii_uppercase();
@@ -215,8 +215,8 @@ fn bands<'a>(values: &BTreeSet<&'a str>, numbers: &[f64], starts: &[f64]) -> (Ve
         (Some(start), None) => format!("{start} and more"),
         (None, None) => "all".into(),
     };
-    let place = |number: f64| filled.binary_search(&band(number)).expect("its band is filled");
-    let of_value = values.iter().zip(numbers).map(|(&value, &number)| (value, place(number))).collect();
+    let index_of = |number: f64| filled.binary_search(&band(number)).expect("its band is filled");
+    let of_value = values.iter().zip(numbers).map(|(&value, &number)| (value, index_of(number))).collect();
     (filled.iter().map(name).collect(), of_value)
 }
 

@@ -152,10 +152,10 @@ pub fn cross_validate(
         .collect::<Result<_>>()?;
     let mut sorted = vec![Vec::new(); others.len() + 1];
     for (kind, sorted) in sorted.iter_mut().enumerate() {
-        let mut places: Vec<(usize, &Decision)> =
+        let mut by_row: Vec<(usize, &Decision)> =
             decided.iter().flat_map(|(rows, all)| rows.iter().copied().zip(&all[kind])).collect();
-        places.sort_by_key(|place| place.0);
-        *sorted = places.into_iter().map(|place| place.1.clone()).collect();
+        by_row.sort_by_key(|decision| decision.0);
+        *sorted = by_row.into_iter().map(|decision| decision.1.clone()).collect();
     }
     Ok(sorted)
 }

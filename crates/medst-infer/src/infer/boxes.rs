@@ -152,10 +152,10 @@ mod tests {
     fn boxes_find_their_place_in_the_picture() {
         // 256 of a 512×384 picture: 2 pixels each, 64 rows of padding; the crop begins 16 pixels
         // in.
-        let place = Placement::new(224, 256, 512, 384);
-        assert_eq!((place.scale, place.left, place.top), (2.0, 32.0, -32.0));
+        let placement = Placement::new(224, 256, 512, 384);
+        assert_eq!((placement.scale, placement.left, placement.top), (2.0, 32.0, -32.0));
         let found = HotBox { bounds: [0.0, 0.0, 10.0, 32.0], mean: 0.0, peak: 0.0 };
-        assert_eq!(place.moved(found, 512, 384).bounds, [32.0, 0.0, 52.0, 32.0]);
+        assert_eq!(placement.moved(found, 512, 384).bounds, [32.0, 0.0, 52.0, 32.0]);
     }
 
     proptest! {

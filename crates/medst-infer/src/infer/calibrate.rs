@@ -17,15 +17,13 @@ use medst_data::gather::{FoundStudy, Gathered};
 use medst_data::input;
 use serde::{Deserialize, Serialize};
 
-use super::classes::{Classes, Kind, Prototypes};
+use super::classes::{ClassKind, Classes, Prototypes};
 use super::engine::Engine;
 use super::logistic::{self, Observation, softmax};
 use super::stream::Collected;
-use crate::eval::metrics;
-use crate::eval::prompts;
-use crate::eval::suite::truth;
-use crate::eval::tasks::words;
+use crate::labels::{prompts, truth, words};
 use crate::loss::config::GlobalTemperature;
+use crate::stats::metrics;
 use crate::{Error, Result};
 
 const FORMAT: &str = "medst-calibration";
@@ -44,7 +42,7 @@ pub struct Calibration {
     pub model: String,
     /// [`Classes::checksum`].
     pub classes: String,
-    pub kind: Kind,
+    pub kind: ClassKind,
     /// What it was fitted on.
     pub source: String,
     pub fits: Vec<Fit>,
@@ -76,11 +74,11 @@ pub struct Quality {
 
 /// Probabilities of classes from their scores, without calibration: at the contrastive loss'
 /// temperature.
-pub fn uncalibrated(kind: Kind, scores: &[f64]) -> Vec<f64> {
+pub fn uncalibrated(kind: ClassKind, scores: &[f64]) -> Vec<f64> {
     let temperature = GlobalTemperature::START;
     match kind {
-        Kind::Findings => scores.iter().map(|score| sigmoid(score / temperature)).collect(),
-        Kind::Exclusive => softmax(&scores.iter().map(|score| score / temperature).collect::<Vec<f64>>()),
+        ClassKind::Findings => scores.iter().map(|score| sigmoid(score / temperature)).collect(),
+        ClassKind::Exclusive => softmax(&scores.iter().map(|score| score / temperature).collect::<Vec<f64>>()),
     }
 }
 
@@ -92,11 +90,11 @@ impl Calibration {
     /// Probabilities of classes from their scores.
     pub fn probabilities(&self, scores: &[f64]) -> Vec<f64> {
         match self.kind {
-            Kind::Findings => {
+            ClassKind::Findings => {
                 let probability = |(score, fit): (&f64, &Fit)| sigmoid(fit.scale * score + fit.shifts[0]);
                 scores.iter().zip(&self.fits).map(probability).collect()
             }
-            Kind::Exclusive => {
+            ClassKind::Exclusive => {
                 let fit = &self.fits[0];
                 softmax(&scores.iter().zip(&fit.shifts).map(|(s, b)| fit.scale * s + b).collect::<Vec<f64>>())
             }
@@ -142,10 +140,10 @@ impl Calibration {
     /// Whether it was made with these classes and sentences.
     pub fn belongs_to(&self, classes: &Classes) -> bool {
         let fits = match self.kind {
-            Kind::Findings => {
+            ClassKind::Findings => {
                 self.fits.len() == classes.classes.len() && self.fits.iter().all(|fit| fit.shifts.len() == 1)
             }
-            Kind::Exclusive => self.fits.len() == 1 && self.fits[0].shifts.len() == classes.classes.len(),
+            ClassKind::Exclusive => self.fits.len() == 1 && self.fits[0].shifts.len() == classes.classes.len(),
         };
         self.kind == classes.kind && self.classes == classes.checksum() && fits
     }
@@ -182,11 +180,11 @@ impl Calibration {
             })
             .collect();
         let fits = match classes.kind {
-            Kind::Findings => {
+            ClassKind::Findings => {
                 let each = classes.classes.iter().enumerate();
                 each.map(|(n, class)| finding(&class.name, n, &scored)).collect::<Result<Vec<Fit>>>()?
             }
-            Kind::Exclusive => vec![exclusive(classes, label, &scored)?],
+            ClassKind::Exclusive => vec![exclusive(classes, label, &scored)?],
         };
         Ok(Calibration {
             format: FORMAT.into(),
@@ -366,7 +364,7 @@ mod tests {
         assert!((fit.scale - 2.0).abs() < 0.2 && (fit.shifts[0] - 0.5).abs() < 0.2, "{fit:?}");
         assert!(fit.after.log_loss < fit.before.log_loss && fit.after.calibration_error < fit.before.calibration_error);
         let names = ["dry".to_string(), "wet".to_string()];
-        let classes = Classes::from_names(Kind::Exclusive, &names).unwrap();
+        let classes = Classes::from_names(ClassKind::Exclusive, &names).unwrap();
         let swapped: Vec<ScoredStudy> = scored
             .iter()
             .map(|ScoredStudy { study, scores }| ScoredStudy { study, scores: vec![scores[1], scores[0]] })
@@ -383,7 +381,7 @@ mod tests {
         let error = finding("pleural effusion", 0, &scored).unwrap_err().to_string();
         assert!(error.contains("`present`") && error.contains('3'), "{error}");
         assert!(finding("edema", 0, &scored).is_err());
-        let classes = Classes::from_names(Kind::Exclusive, &["dry".into(), "wet".into()]).unwrap();
+        let classes = Classes::from_names(ClassKind::Exclusive, &["dry".into(), "wet".into()]).unwrap();
         assert!(exclusive(&classes, None, &scored).unwrap_err().to_string().contains("--label"));
     }
 }

@@ -15,9 +15,9 @@ use super::engine::Engine;
 use super::logistic::softmax;
 use super::sentences::Sentences;
 use super::series::LabelledSeries;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::metrics;
-use crate::eval::suite::truth::Skipped;
+use crate::labels::truth::Skipped;
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics;
 use crate::{Error, Result};
 
 /// The group of all findings together.

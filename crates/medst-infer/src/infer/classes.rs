@@ -3,7 +3,7 @@
 //! Findings are present or absent independently of each other: each has sentences that affirm it
 //! and sentences that deny it. Exclusive classes are alternatives of which exactly one is true:
 //! each has sentences that affirm it. A class without sentences gets those of the zero-shot
-//! benchmark (paper, section 4; [`crate::eval::prompts`]).
+//! benchmark (paper, section 4; [`crate::labels::prompts`]).
 //!
 //! A file of classes:
 //!
@@ -23,14 +23,14 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
 use super::text::Text;
-use crate::eval::prompts;
+use crate::labels::prompts;
 use crate::{Error, Result};
 use medst_data::{input, json};
 
 /// Whether classes exclude each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ClassKind {
     #[default]
     Findings,
     Exclusive,
@@ -52,7 +52,7 @@ pub struct Class {
 /// Classes that were checked: names are unique, and each has the sentences that its kind needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Classes {
-    pub kind: Kind,
+    pub kind: ClassKind,
     pub classes: Vec<Class>,
 }
 
@@ -60,7 +60,7 @@ pub struct Classes {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    kind: Kind,
+    kind: ClassKind,
     #[serde(rename = "class", default)]
     classes: Vec<Class>,
 }
@@ -68,7 +68,7 @@ struct File {
 impl Classes {
     /// # Errors
     /// No classes, one class of an exclusive kind, a name twice, a sentence too few or too many.
-    pub fn new(kind: Kind, classes: Vec<Class>) -> Result<Classes> {
+    pub fn new(kind: ClassKind, classes: Vec<Class>) -> Result<Classes> {
         let fail = |message: String| Err(Error::Input(message));
         let mut named = BTreeSet::new();
         let mut checked = Vec::new();
@@ -83,7 +83,7 @@ impl Classes {
             let without = class.positive.is_empty() && class.negative.is_empty();
             if without {
                 class.positive = prompts::positive(&class.name);
-                if kind == Kind::Findings {
+                if kind == ClassKind::Findings {
                     class.negative = prompts::negative(&class.name);
                 }
             }
@@ -91,13 +91,13 @@ impl Classes {
                 _ if class.positive.is_empty() => {
                     return fail(format!("class {}: give at least one positive sentence", class.name));
                 }
-                Kind::Findings if class.negative.is_empty() => {
+                ClassKind::Findings if class.negative.is_empty() => {
                     return fail(format!(
                         "class {}: give at least one negative sentence; a finding needs positive and negative ones",
                         class.name
                     ));
                 }
-                Kind::Exclusive if !class.negative.is_empty() => {
+                ClassKind::Exclusive if !class.negative.is_empty() => {
                     return fail(format!("class {}: exclusive classes must have positive sentences only", class.name));
                 }
                 _ => {}
@@ -106,7 +106,7 @@ impl Classes {
         }
         match (checked.len(), kind) {
             (0, _) => fail("give at least one class".into()),
-            (1, Kind::Exclusive) => fail("give two or more exclusive classes".into()),
+            (1, ClassKind::Exclusive) => fail("give two or more exclusive classes".into()),
             _ => Ok(Classes { kind, classes: checked }),
         }
     }
@@ -115,7 +115,7 @@ impl Classes {
     ///
     /// # Errors
     /// As [`Classes::new`].
-    pub fn from_names(kind: Kind, names: &[String]) -> Result<Classes> {
+    pub fn from_names(kind: ClassKind, names: &[String]) -> Result<Classes> {
         let class = |name: &String| match name.split_once('=') {
             None => Class { name: name.clone(), positive: Vec::new(), negative: Vec::new() },
             Some((name, sentences)) => {
@@ -125,7 +125,7 @@ impl Classes {
                     .filter(|sentence| !sentence.is_empty())
                     .map(str::to_string)
                     .collect();
-                let negative = if kind == Kind::Findings { prompts::negative(name.trim()) } else { Vec::new() };
+                let negative = if kind == ClassKind::Findings { prompts::negative(name.trim()) } else { Vec::new() };
                 Class { name: name.into(), positive, negative }
             }
         };
@@ -215,11 +215,11 @@ mod tests {
 
     #[test]
     fn classes_without_sentences_get_the_benchmarks() {
-        let classes = Classes::from_names(Kind::Findings, &names(&["pneumonia", "line=a line|a tube"])).unwrap();
+        let classes = Classes::from_names(ClassKind::Findings, &names(&["pneumonia", "line=a line|a tube"])).unwrap();
         assert_eq!(classes.classes[0].positive, prompts::positive("pneumonia"));
         assert_eq!(classes.classes[1].positive, ["a line", "a tube"]);
         assert_eq!(classes.classes[1].negative, prompts::negative("line"));
-        let exclusive = Classes::from_names(Kind::Exclusive, &names(&["normal", "edema"])).unwrap();
+        let exclusive = Classes::from_names(ClassKind::Exclusive, &names(&["normal", "edema"])).unwrap();
         assert!(exclusive.classes.iter().all(|class| class.negative.is_empty()));
         assert_ne!(classes.checksum(), exclusive.checksum());
     }
@@ -227,11 +227,11 @@ mod tests {
     #[test]
     fn faulty_classes_are_refused_with_their_name() {
         for (kind, given, expected) in [
-            (Kind::Findings, &[][..], "give at least one class"),
-            (Kind::Findings, &["edema", "Edema"], "twice"),
-            (Kind::Findings, &["edema= | "], "edema: give at least one positive"),
-            (Kind::Findings, &[" "], "no name"),
-            (Kind::Exclusive, &["edema"], "give two or more exclusive classes"),
+            (ClassKind::Findings, &[][..], "give at least one class"),
+            (ClassKind::Findings, &["edema", "Edema"], "twice"),
+            (ClassKind::Findings, &["edema= | "], "edema: give at least one positive"),
+            (ClassKind::Findings, &[" "], "no name"),
+            (ClassKind::Exclusive, &["edema"], "give two or more exclusive classes"),
         ] {
             let error = Classes::from_names(kind, &names(given)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

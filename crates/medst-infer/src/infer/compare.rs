@@ -20,7 +20,7 @@ use super::preprocessing::Views;
 use super::sentences::{Change, Sentences, dot};
 use super::series::{FindingSeries, SeriesCalibration};
 use super::text::Text;
-use crate::eval::pairs::Course;
+use crate::labels::Course;
 use crate::{Error, Result};
 
 /// Below this share of agreeing sentence pairs a direction is called unclear.

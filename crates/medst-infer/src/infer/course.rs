@@ -21,10 +21,8 @@ use super::engine::Engine;
 use super::logistic;
 use super::sentences::Sentences;
 use super::series::{LabelledSeries, SeriesCalibration};
-use super::stream::{self, StudyInput, Wanted};
-use crate::eval::pairs::Course;
-use crate::eval::suite::truth;
-use crate::eval::tasks::words;
+use super::stream::{self, EmbeddingOutputs, StudyInput};
+use crate::labels::{Course, truth, words};
 use crate::{Error, Result};
 
 const FORMAT: &str = "medst-course-calibration";
@@ -165,10 +163,10 @@ impl Pairs {
         let source = corpus.path().display().to_string();
         let Some(table) = corpus.table(PAIRS)? else { return Ok(None) };
         let pairs = truth::pairs(corpus, &table, &mut truth::Skipped::new());
-        let pairs = pairs.map_err(|refusal| Error::Evaluation(format!("{source}: {refusal}")))?;
+        let pairs = pairs.map_err(|missing| Error::Evaluation(format!("{source}: {missing}")))?;
         let studies = pairs.studies.iter().flatten().map(|&row| StudyInput::stored(corpus, &corpus.studies()[row]));
-        let wanted = Wanted { images: true, features: false, reports: false };
-        let images = stream::collect(engine, &studies.collect::<Vec<_>>(), wanted, &Silent)?.images;
+        let outputs = EmbeddingOutputs { images: true, features: false, reports: false };
+        let images = stream::collect(engine, &studies.collect::<Vec<_>>(), outputs, &Silent)?.images;
         let mut findings = Vec::new();
         for (column, courses) in &pairs.findings {
             let name = words(column);

@@ -4,9 +4,8 @@
 use medst_data::image::{ImageError, load};
 
 use super::boxes::Placement;
-use super::draw::reduce;
+use super::draw::{png_bytes, reduce};
 use super::preprocessing::Preprocessing;
-use crate::eval::report::picture::png_bytes;
 
 /// A picture to show.
 #[derive(Clone, Debug)]
@@ -34,9 +33,9 @@ impl Display {
         let (picture, square) = load::picture_and_square(bytes, preprocessing.stored(), preprocessing.decoding)?;
         let original = [picture.width, picture.height];
         let bounds = |side: usize| {
-            let place = Placement::new(side, preprocessing.stored(), original[0], original[1]);
-            let length = side as f64 * place.scale;
-            [place.left, place.top, place.left + length, place.top + length]
+            let placement = Placement::new(side, preprocessing.stored(), original[0], original[1]);
+            let length = side as f64 * placement.scale;
+            [placement.left, placement.top, placement.left + length, placement.top + length]
         };
         let shown = if original[0].max(original[1]) > longest { reduce(&picture, longest)? } else { picture };
         let grey = png::ColorType::Grayscale;

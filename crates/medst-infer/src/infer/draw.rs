@@ -10,7 +10,6 @@ use medst_data::storage::objects;
 use super::boxes::{HotBox, Placement};
 use super::heat::HeatMap;
 use super::preprocessing::{Preprocessing, Radiograph};
-use crate::eval::report::picture::{blend, png_bytes};
 use crate::{Error, Result};
 
 /// Longest side of drawn pictures: larger ones are reduced to it, and of smaller ones than the
@@ -19,6 +18,9 @@ const LONGEST: usize = 1024;
 const SHORTEST: usize = 512;
 /// Colour of boxes.
 const FRAME: [u8; 3] = [64, 224, 255];
+/// Red, green and blue of heats from 0 to 1.
+const STOPS: [[f32; 3]; 5] =
+    [[20.0, 11.0, 53.0], [101.0, 21.0, 110.0], [188.0, 55.0, 84.0], [249.0, 142.0, 9.0], [252.0, 255.0, 164.0]];
 
 /// A radiograph at the size in which it is drawn, with the place of the model's input in it.
 #[derive(Debug)]
@@ -87,8 +89,8 @@ impl Canvas {
         let high = map.values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let range = if high > low { high - low } else { 1.0 };
         let inside = |at: usize, start: f64| {
-            let place = (at as f64 + 0.5 - start) / self.placement.scale;
-            (place >= 0.0 && place < map.side as f64).then_some(place as usize)
+            let position = (at as f64 + 0.5 - start) / self.placement.scale;
+            (position >= 0.0 && position < map.side as f64).then_some(position as usize)
         };
         for y in 0..height {
             let Some(row) = inside(y, self.placement.top) else { continue };
@@ -104,6 +106,19 @@ impl Canvas {
         }
         png_bytes(&pixels, width, height, png::ColorType::Rgb)
     }
+}
+
+/// A grey value under a heat from 0 to 1.
+pub(crate) fn blend(grey: u8, heat: f32) -> [u8; 3] {
+    let position = heat * (STOPS.len() - 1) as f32;
+    let first = (position as usize).min(STOPS.len() - 2);
+    let part = position - first as f32;
+    // Where the map is cold, the radiograph stays visible.
+    let cover = 0.15 + 0.5 * heat;
+    std::array::from_fn(|n| {
+        let colour = STOPS[first][n] + (STOPS[first + 1][n] - STOPS[first][n]) * part;
+        (f32::from(grey) * (1.0 - cover) + colour * cover).round() as u8
+    })
 }
 
 /// Shrinks to a longest side of `target` by area averaging, without the padding.
@@ -139,6 +154,19 @@ fn frame(pixels: &mut [u8], width: usize, height: usize, bounds: [f64; 4]) {
             }
         }
     }
+}
+
+/// A PNG file of 8-bit pixels.
+pub(crate) fn png_bytes(pixels: &[u8], width: usize, height: usize, colour: png::ColorType) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
+    encoder.set_color(colour);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::High);
+    let mut writer = encoder.write_header().expect("a header in memory");
+    writer.write_image_data(pixels).expect("as many pixels as declared");
+    writer.finish().expect("an end in memory");
+    bytes
 }
 
 /// Writes a picture; it appears whole or not at all.

@@ -19,7 +19,7 @@ use crate::model::MedSt;
 use crate::model::card::ModelCard;
 use crate::model::config::Precision;
 use crate::model::lanes::Lanes;
-use crate::model::open::{OpenedModel, open_model_in};
+use crate::open::{OpenedModel, open_model_in};
 
 /// A model in use.
 pub struct Engine {

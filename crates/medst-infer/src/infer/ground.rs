@@ -186,8 +186,8 @@ impl fmt::Display for Grounded {
         writeln!(f, "words, and the most similar patch of each")?;
         for word in &self.words {
             let (similarity, importance) = (word.similarity, 100.0 * word.importance);
-            let (view, place) = (shown(word.view), bounds(&word.bounds));
-            writeln!(f, "  {:width$}  {similarity:.3}  {view} {place}  importance {importance:.0} %", word.word)?;
+            let (view, bounds) = (shown(word.view), bounds(&word.bounds));
+            writeln!(f, "  {:width$}  {similarity:.3}  {view} {bounds}  importance {importance:.0} %", word.word)?;
         }
         writeln!(f, "most important patches, and the words that each attends to")?;
         for patch in &self.patches {

@@ -129,7 +129,7 @@ mod tests {
 
     /// A quarter circle, in steps.
     fn arc(places: &[f32]) -> Vec<Vec<f32>> {
-        places.iter().map(|place| vec![(place * 1.5).cos(), (place * 1.5).sin()]).collect()
+        places.iter().map(|position| vec![(position * 1.5).cos(), (position * 1.5).sin()]).collect()
     }
 
     fn rows(vectors: &[Vec<f32>]) -> Vec<&[f32]> {
@@ -167,7 +167,7 @@ mod tests {
         #[test]
         fn probabilities_are_probabilities(places in proptest::collection::vec(0.0f32..1.0, 3..6)) {
             let images = arc(&places);
-            let shifted: Vec<f32> = places.iter().map(|place| place * 0.9 + 0.05).collect();
+            let shifted: Vec<f32> = places.iter().map(|position| position * 0.9 + 0.05).collect();
             let reports = arc(&shifted);
             for found in [of_images(&rows(&images), 1.0), of_images_and_reports(&rows(&images), &rows(&reports), 1.0)] {
                 let found = found.unwrap();

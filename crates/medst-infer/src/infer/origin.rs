@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::model::builtin;
-use crate::model::open::OpenedModel;
+use crate::open::OpenedModel;
 
 /// The model or file that the vectors come from, for readers of the results.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -68,22 +68,22 @@ impl Reading {
     /// # Errors
     /// A report without anything to read, or with too many sentences.
     pub fn new(report: &str, reader: &Reader) -> Result<Reading, ReadingError> {
-        let places = spans::sentences(report);
-        match places.len() {
+        let ranges = spans::sentences(report);
+        match ranges.len() {
             0 => return Err(ReadingError::Nothing),
             many if many > MOST => return Err(ReadingError::TooManySentences(many)),
             _ => {}
         }
         let (mut pieces, mut at) = (Vec::new(), 0);
-        for (number, place) in places.iter().enumerate() {
-            pieces.push(Piece { text: report[at..place.start].into(), sentence: None });
-            pieces.push(Piece { text: report[place.clone()].into(), sentence: Some(number) });
-            at = place.end;
+        for (number, range) in ranges.iter().enumerate() {
+            pieces.push(Piece { text: report[at..range.start].into(), sentence: None });
+            pieces.push(Piece { text: report[range.clone()].into(), sentence: Some(number) });
+            at = range.end;
         }
         pieces.push(Piece { text: report[at..].into(), sentence: None });
         pieces.retain(|piece| !piece.text.is_empty());
-        let read = |place: std::ops::Range<usize>| reader.prompt(&report[place]);
-        Ok(Reading { pieces, sentences: places.into_iter().map(read).collect() })
+        let read = |range: std::ops::Range<usize>| reader.prompt(&report[range]);
+        Ok(Reading { pieces, sentences: ranges.into_iter().map(read).collect() })
     }
 
     /// The sentences that are read.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::engine::Engine;
 use super::text::Text;
 use super::vectors::Vectors;
-use crate::eval::prompts;
+use crate::labels::prompts;
 use crate::{Error, Result};
 
 /// What an image says of a finding: score of its presence, place between improvement and worsening;

@@ -28,11 +28,11 @@ use super::engine::Engine;
 use super::logistic;
 use super::order::{self, MOST};
 use super::sentences::{Reading, Sentences};
-use super::stream::{self, StudyInput, Wanted};
+use super::stream::{self, EmbeddingOutputs, StudyInput};
 use super::vectors::Vectors;
 use crate::Result;
-use crate::eval::suite::truth::{self, FindingLabels, Skipped, skip};
-use crate::eval::tasks::words;
+use crate::labels::truth::{self, FindingLabels, Skipped, skip};
+use crate::labels::words;
 
 /// Fewest series of a kind that allow a fit.
 const FEWEST: usize = 20;
@@ -372,8 +372,8 @@ impl LabelledSeries {
             series.iter().zip(truths).filter(|(_, truth)| !truth.is_empty()).collect();
         let inputs = chosen.iter().flat_map(|(rows, _)| *rows);
         let inputs: Vec<StudyInput> = inputs.map(|&row| StudyInput::stored(corpus, &corpus.studies()[row])).collect();
-        let wanted = Wanted { images: true, features: false, reports: true };
-        let embedded = stream::collect(engine, &inputs, wanted, &Silent)?;
+        let outputs = EmbeddingOutputs { images: true, features: false, reports: true };
+        let embedded = stream::collect(engine, &inputs, outputs, &Silent)?;
         let vectors = |vectors: &Vectors, row_of: &[Option<usize>]| -> Option<Vec<Vec<f32>>> {
             row_of.iter().map(|row| row.map(|row| vectors.row(row).to_vec())).collect()
         };

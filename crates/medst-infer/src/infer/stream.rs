@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use medst_data::corpus::Corpus;
-use medst_data::gather::{FoundStudy, Gathered, LeftOut, Picture};
+use medst_data::gather::{FoundStudy, Gathered, LeftOut, PictureLocation};
 use medst_data::image::Notes;
 use medst_data::progress::Progress;
 use medst_data::study::{ImageIndex, Study};
@@ -56,9 +56,9 @@ impl<'a> StudyInput<'a> {
 
     /// * `corpus`: of [`Gathered`]; what it does not hold has no picture.
     pub fn found(study: &'a FoundStudy, corpus: Option<&'a Corpus>) -> StudyInput<'a> {
-        let source = |picture: &'a Picture| match picture {
-            Picture::File(path) => Some(ImageSource::File(path)),
-            Picture::Stored(index) => corpus.map(|corpus| ImageSource::Stored(corpus, *index)),
+        let source = |picture: &'a PictureLocation| match picture {
+            PictureLocation::File(path) => Some(ImageSource::File(path)),
+            PictureLocation::Stored(index) => corpus.map(|corpus| ImageSource::Stored(corpus, *index)),
         };
         StudyInput {
             id: &study.id,
@@ -73,16 +73,16 @@ impl<'a> StudyInput<'a> {
     }
 }
 
-/// What of the studies is embedded.
+/// What is computed of the studies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct EmbeddingOutputs {
     pub images: bool,
     pub features: bool,
     pub reports: bool,
 }
 
-impl Wanted {
-    pub const ALL: Wanted = Wanted { images: true, features: true, reports: true };
+impl EmbeddingOutputs {
+    pub const ALL: EmbeddingOutputs = EmbeddingOutputs { images: true, features: true, reports: true };
 }
 
 /// Vectors of the studies that could be used.
@@ -172,11 +172,11 @@ fn views_by(
 pub fn embed<'a>(
     engine: impl Into<EngineRef<'a>>,
     gathered: &Gathered,
-    wanted: Wanted,
+    outputs: EmbeddingOutputs,
     progress: &dyn Progress,
 ) -> Result<Collected> {
     progress.begin("embedding", Some(gathered.studies.len() as u64));
-    let collected = collect(engine, &inputs(gathered), wanted, progress)?;
+    let collected = collect(engine, &inputs(gathered), outputs, progress)?;
     collected.check_finite()?;
     progress.end();
     Ok(collected)
@@ -194,12 +194,12 @@ pub fn inputs(gathered: &Gathered) -> Vec<StudyInput<'_>> {
 pub fn collect<'a>(
     engine: impl Into<EngineRef<'a>>,
     studies: &[StudyInput<'_>],
-    wanted: Wanted,
+    outputs: EmbeddingOutputs,
     progress: &dyn Progress,
 ) -> Result<Collected> {
     let engine = engine.into();
     let mut all = Collected::new(engine)?;
-    each_part(engine, studies, wanted, progress, |part| {
+    each_part(engine, studies, outputs, progress, |part| {
         all.append(part);
         Ok(())
     })?;
@@ -218,7 +218,7 @@ pub fn collect<'a>(
 pub fn each_part(
     engine: EngineRef<'_>,
     studies: &[StudyInput<'_>],
-    wanted: Wanted,
+    outputs: EmbeddingOutputs,
     progress: &dyn Progress,
     mut visit: impl FnMut(Collected) -> Result<()>,
 ) -> Result<()> {
@@ -229,7 +229,7 @@ pub fn each_part(
         // A channel's far end is gone when embedding failed or was stopped.
         let (sender, decoded) = mpsc::sync_channel::<(usize, Result<Part<Prepared>>)>(2);
         scope.spawn(move || {
-            let part = |numbers: &[usize]| Part::decode(engine, studies, numbers, wanted);
+            let part = |numbers: &[usize]| Part::decode(engine, studies, numbers, outputs);
             chunks.iter().enumerate().all(|(n, numbers)| sender.send((n, part(numbers))).is_ok())
         });
         let decoded = Arc::new(Mutex::new(decoded));
@@ -241,7 +241,7 @@ pub fn each_part(
                 // The lock is free again as soon as there is a part, or none will come.
                 let next = || decoded.lock().ok()?.recv().ok();
                 let finish = |(n, begun): (usize, Result<Part<Begun>>)| {
-                    sender.send((n, begun.and_then(|part| part.finish(engine, wanted)))).is_ok()
+                    sender.send((n, begun.and_then(|part| part.finish(engine, outputs)))).is_ok()
                 };
                 // A GPU computes a part while the vectors of the one before are fetched.
                 let mut before = None;
@@ -301,15 +301,15 @@ impl Part<Prepared> {
         engine: EngineRef<'_>,
         studies: &[StudyInput<'_>],
         numbers: &[usize],
-        wanted: Wanted,
+        outputs: EmbeddingOutputs,
     ) -> Result<Part<Prepared>> {
         let decode = |&number: &usize| -> Result<Decoded> {
             let (study, mut remarks) = (studies[number], Remarks::default());
-            let views = match wanted.images {
+            let views = match outputs.images {
                 true => views_by(study, |source| decode(source, engine.preprocessing, &mut remarks))?,
                 false => None,
             };
-            let text = study.report.filter(|_| wanted.reports).and_then(|report| {
+            let text = study.report.filter(|_| outputs.reports).and_then(|report| {
                 let text = engine.reader.cleaned(report);
                 let left_out = |reason: String| LeftOut { file: study.id.to_string(), reason };
                 text.map_err(|error| remarks.problems.push(left_out(error.to_string()))).ok()
@@ -337,10 +337,10 @@ impl Part<Prepared> {
 
 impl Part<Begun> {
     /// The number of studies, and the vectors of those that could be used.
-    fn finish(self, engine: EngineRef<'_>, wanted: Wanted) -> Result<(usize, Collected)> {
+    fn finish(self, engine: EngineRef<'_>, outputs: EmbeddingOutputs) -> Result<(usize, Collected)> {
         let (images, reports) = engine.finish(self.content)?;
         let mut part = Collected { images: images.embeddings, reports, ..Collected::new(engine)? };
-        if wanted.features {
+        if outputs.features {
             part.features = images.features;
         }
         let count = self.studies.len();

@@ -16,15 +16,15 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use medst_data::files::whole;
-use medst_data::gather::{FoundStudy, Gathered, LeftOut, Picture};
-use medst_data::parquet_table::{self, Cells, Field, Kind, Reader, Writer};
+use medst_data::gather::{FoundStudy, Gathered, LeftOut, PictureLocation};
+use medst_data::parquet_table::{self, Cells, ColumnType, Field, Reader, Writer};
 use medst_data::progress::Progress;
 use medst_data::split::Split;
 use medst_data::{input, printable};
 use serde::Serialize;
 
 use super::forward::EngineRef;
-use super::stream::{self, Collected, NoteCounts, Wanted};
+use super::stream::{self, Collected, EmbeddingOutputs, NoteCounts};
 use super::vectors::Vectors;
 use crate::{Error, Result};
 
@@ -150,10 +150,10 @@ pub fn write<'a>(
     progress: &dyn Progress,
 ) -> Result<Embedded> {
     let engine = engine.into();
-    let wanted = Wanted { features, ..Wanted::ALL };
+    let outputs = EmbeddingOutputs { features, ..EmbeddingOutputs::ALL };
     let mut embedded = Embedded::new(gathered, engine.width());
     if out.extension().is_some_and(|end| end == "npy") {
-        let collected = stream::embed(engine, gathered, wanted, progress)?;
+        let collected = stream::embed(engine, gathered, outputs, progress)?;
         embedded.count(&collected);
         embedded.check()?;
         embedded.files = write_npy(gathered, &collected, out)?;
@@ -164,16 +164,17 @@ pub fn write<'a>(
     let columns = [(IMAGE, has_image), (REPORT, has_report), (FEATURE, has_image && features)];
     let columns: Vec<&str> = columns.into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
     let texts = TEXTS.iter().map(|(name, _)| match *name {
-        STUDY => Field::required(name, Kind::Text),
-        name => Field::optional(name, Kind::Text),
+        STUDY => Field::required(name, ColumnType::Text),
+        name => Field::optional(name, ColumnType::Text),
     });
-    let fields: Vec<Field> = texts.chain(columns.iter().map(|name| Field::optional(name, Kind::Vector))).collect();
+    let fields: Vec<Field> =
+        texts.chain(columns.iter().map(|name| Field::optional(name, ColumnType::Vector))).collect();
     let staged = whole::stage(out)?;
     let fail = |error: parquet_table::Error| Error::Io { path: out.into(), source: std::io::Error::other(error) };
     let mut writer = Writer::new(staged.reopen().map_err(Error::io(out))?, &fields, false).map_err(fail)?;
     let (mut held, mut bytes) = (Vec::new(), 0);
     progress.begin("embedding", Some(gathered.studies.len() as u64));
-    stream::each_part(engine, &stream::inputs(gathered), wanted, progress, |part| {
+    stream::each_part(engine, &stream::inputs(gathered), outputs, progress, |part| {
         part.check_finite()?;
         embedded.count(&part);
         bytes += part.bytes();
@@ -196,10 +197,10 @@ pub fn write<'a>(
 }
 
 /// Where a picture is, for a table.
-fn path(picture: Option<&Picture>) -> Option<String> {
+fn path(picture: Option<&PictureLocation>) -> Option<String> {
     match picture? {
-        Picture::File(path) => Some(path.display().to_string()),
-        Picture::Stored(_) => None,
+        PictureLocation::File(path) => Some(path.display().to_string()),
+        PictureLocation::Stored(_) => None,
     }
 }
 

@@ -6,14 +6,14 @@ use medst_data::gather::{Gathered, LeftOut};
 use serde::Serialize;
 
 use super::calibrate::{self, Calibration};
-use super::classes::{Kind, Prototypes};
+use super::classes::{ClassKind, Prototypes};
 use super::stream::{Collected, NoteCounts};
 use super::table::write_remarks;
 
 /// What a model says of images.
 #[derive(Clone, Debug, Serialize)]
 pub struct Classified {
-    pub kind: Kind,
+    pub kind: ClassKind,
     pub classes: Vec<String>,
     /// What the probabilities were calibrated on; without it they only order images.
     pub calibrated_on: Option<String>,
@@ -35,7 +35,7 @@ pub struct ClassifiedStudy {
 }
 
 /// Probabilities of scores.
-pub fn probabilities(kind: Kind, calibration: Option<&Calibration>, scores: &[f64]) -> Vec<f64> {
+pub fn probabilities(kind: ClassKind, calibration: Option<&Calibration>, scores: &[f64]) -> Vec<f64> {
     match calibration {
         Some(calibration) => calibration.probabilities(scores),
         None => calibrate::uncalibrated(kind, scores),

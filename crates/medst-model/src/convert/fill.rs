@@ -10,13 +10,13 @@ use serde::Serialize;
 use tch::Tensor;
 
 use super::counterpart::stack;
-use super::group::Group;
-use super::input::EncoderPart;
 use super::source::{Dropped, Source};
 use super::{Misfit, positions};
 use crate::model::MedSt;
 use crate::model::config::ModelConfig;
+use crate::model::group::Group;
 use crate::model::weights::summary;
+use crate::weights_input::EncoderPart;
 use crate::{Error, Result};
 
 /// Report on a conversion, for the user.

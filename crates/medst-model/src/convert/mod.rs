@@ -1,12 +1,11 @@
 //! Weights of other programs, in and out: the reference implementation, MGCA, vision transformers
 //! of timm and transformers, BERT.
 //!
-//! * [`input`], [`source`], `library` – what a user types; recognising a file; the files next to
-//!   it
+//! * [`source`], `library` – recognising a file; the files next to it
 //! * [`counterpart`], [`mod@reference`], [`vit`], `bert`: our tensors in other families: one
 //!   table per family, read both ways
 //! * [`positions`] – pictures of another size
-//! * `fill`, [`group`] – from files to a model: what is taken, initialised, dropped, refused
+//! * `fill` – from files to a model: what is taken, initialised, dropped, refused
 //! * [`mod@write`], [`pickle`], [`transformers`], `onnx`: from a model to files
 //!
 //! Nothing of a file is executed: pickles are parsed by a reader that knows tensors and containers
@@ -15,8 +14,6 @@
 pub(crate) mod bert;
 pub mod counterpart;
 pub(crate) mod fill;
-pub mod group;
-pub mod input;
 pub(crate) mod library;
 pub(crate) mod misfit;
 pub(crate) mod onnx;
@@ -37,9 +34,6 @@ use serde::Serialize;
 use tch::{Device, Kind};
 
 pub use self::fill::Filled;
-use self::group::Group;
-pub use self::group::Side;
-pub use self::input::{EncoderPart, Input};
 pub use self::misfit::Misfit;
 use self::source::{Dialect, Source};
 use self::vit::Pixels;
@@ -47,8 +41,10 @@ pub use self::write::Target;
 use crate::config::{self, Config};
 use crate::model::card::{ModelCard, Origin};
 use crate::model::config::ModelConfig;
+use crate::model::group::{Group, Side};
 use crate::model::head::HeadConfig;
 use crate::model::{MedSt, builtin};
+use crate::weights_input::{EncoderPart, Input};
 use crate::{Error, Result, former};
 
 /// A requested conversion.

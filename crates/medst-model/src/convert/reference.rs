@@ -11,12 +11,12 @@ use tch::{Device, Kind, Tensor};
 
 use super::counterpart::Counterpart;
 use super::fill::{self, Filled};
-use super::group::Side;
 use super::source::Source;
 use super::{bert, vit};
 use crate::model::MedSt;
 use crate::model::card::{CARD, MODEL};
 use crate::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
+use crate::model::group::Side;
 use crate::model::weights::TensorFile;
 use crate::{Error, Result};
 

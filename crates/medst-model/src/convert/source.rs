@@ -8,15 +8,15 @@ use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use super::counterpart::Counterpart;
-use super::group::{Group, Side};
-use super::input::{EncoderPart, Input};
 use super::library::{self, LibraryConfig};
 use super::vit::{Family, Pixels};
 use super::{Misfit, bert, reference, transformers, vit};
 use crate::model::builtin;
 use crate::model::card::{CARD, MODEL, ModelCard, Origin};
 use crate::model::config::{ImageConfig, ModelConfig, Semantics, TextConfig};
+use crate::model::group::{Group, Side};
 use crate::model::weights::TensorFile;
+use crate::weights_input::{EncoderPart, Input};
 use crate::{Error, Result};
 
 /// A family of files with the same names.

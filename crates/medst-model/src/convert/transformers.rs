@@ -19,12 +19,12 @@ use tch::{Kind, Tensor};
 
 use super::bert;
 use super::fill::Filled;
-use super::group::Group;
 use super::source::{Dialect, Sizes, Source};
 use super::vit::Family;
 use crate::model::MedSt;
 use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::Positions;
+use crate::model::group::Group;
 use crate::model::weights::write_safetensors;
 use crate::{Error, Result};
 use medst_data::report::WordPiece;

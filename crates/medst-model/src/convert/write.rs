@@ -9,11 +9,11 @@ use medst_data::report::WordPiece;
 use tch::{Kind, Tensor};
 
 use super::fill::Filled;
-use super::group::Group;
 use super::pickle::{self, Value};
 use super::{Request, onnx, reference, transformers};
 use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::{ModelConfig, Positions, Semantics, StemKind};
+use crate::model::group::Group;
 use crate::model::{MedSt, Parameter};
 use crate::{Error, Result};
 

@@ -16,10 +16,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::across;
-use super::config::{LocalKind, LossConfig};
+use super::config::LossConfig;
 use crate::device::send_rows;
-use crate::distributed::share::Share;
 use crate::model::config::Semantics;
 use crate::model::importance::Importance;
 use crate::model::projection::unit;
@@ -34,7 +32,7 @@ pub struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    pub fn new(model: &MedSt) -> Layers<'_> {
+    pub(crate) fn new(model: &MedSt) -> Layers<'_> {
         Layers {
             word_importance: &model.word_importance,
             patch_importance: &model.patch_importance,
@@ -58,33 +56,22 @@ pub struct Tokens<'a> {
     pub lateral_rows: &'a [i64],
 }
 
-/// The local loss of a batch, of the configured kind.
-///
-/// * `share`: the studies that other processes have; `None` where all are here. Of several
-///   processes each gives its part of the sum of the published loss, all give the same value of the
-///   one across the batch.
-pub fn local(
-    model: &MedSt,
-    images: &ImageEmbeddings,
-    reports: &ReportEmbeddings,
-    share: Option<&Share>,
-    config: &LossConfig,
-) -> Tensor {
-    let whole = share.map_or(images.global.size()[0], Share::studies);
-    let tokens = Tokens {
-        words: &reports.words,
-        word_exists: &reports.word_exists,
-        frontal_patches: &images.frontal_patches,
-        lateral_patches: &images.lateral_patches,
-        lateral_rows: &images.features.lateral_rows,
-    };
-    match config.local {
-        LocalKind::Within => of_tokens(&Layers::new(model), &tokens, whole, config),
-        LocalKind::Across => across::of_tokens(&Layers::new(model), &tokens, &model.scale(config), config, share),
+impl<'a> Tokens<'a> {
+    pub(crate) fn new(images: &'a ImageEmbeddings, reports: &'a ReportEmbeddings) -> Tokens<'a> {
+        Tokens {
+            words: &reports.words,
+            word_exists: &reports.word_exists,
+            frontal_patches: &images.frontal_patches,
+            lateral_patches: &images.lateral_patches,
+            lateral_rows: &images.features.lateral_rows,
+        }
     }
 }
 
-/// Like [`local`], for given tokens.
+/// The loss of a batch.
+///
+/// * `whole`: the number of studies that the sum is divided by: of the whole batch, where other
+///   processes have the rest of it.
 pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, whole: i64, config: &LossConfig) -> Tensor {
     let mut sum = Tensor::zeros([1], (tokens.words.kind(), tokens.words.device())).squeeze();
     for group in groups(tokens) {

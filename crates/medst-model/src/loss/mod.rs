@@ -19,6 +19,8 @@ pub mod temporal;
 use tch::Tensor;
 
 use self::findings::{PARTS, Supervision};
+use self::local::{Layers, Tokens};
+use self::scale::Scale;
 use crate::Result;
 use crate::distributed::share::Share;
 use crate::model::input::Batch;
@@ -93,12 +95,13 @@ pub fn of_share(
     let [findings, boxes, phrases, courses] = supervision(model, &Seen::All(images, reports), batch, config, share);
     // The costliest part is left out where it counts for nothing.
     let local = match config.local_weight > 0.0 {
-        true => local::local(model, images, reports, share, config),
+        true => local_loss(model, images, reports, share, config),
         false => zero(&images.global),
     };
+    let scale = Scale::of_model(model, config);
     let (image, report, local, global) = match share {
         None => {
-            let global = global::with_scale(&images.global, &reports.global, &model.scale(config), config);
+            let global = global::with_scale(&images.global, &reports.global, &scale, config);
             (images.global.shallow_clone(), reports.global.shallow_clone(), local, global)
         }
         Some(share) => {
@@ -106,7 +109,7 @@ pub fn of_share(
             let both = |rows: &Tensor| rows.chunk(2, 1);
             let divided = both(&rows.divided);
             let studies = share.first()..share.first() + share.own();
-            let part = global::part(&divided[0], &divided[1], &studies, &model.scale(config), config);
+            let part = global::part(&divided[0], &divided[1], &studies, &scale, config);
             let across = config.local == LocalKind::Across;
             let parts = [&local, &part.loss, &part.accuracy_at_1, &part.accuracy_at_5];
             let all = share.total(&Tensor::stack(&parts, 0));
@@ -122,7 +125,7 @@ pub fn of_share(
     let change = match config.change_weight > 0.0 {
         true => {
             let rank = share.map_or(0, |share| share.group.rank());
-            change::change(&image, &report, relations, &model.scale(config).alike(rank))
+            change::change(&image, &report, relations, &scale.alike(rank))
         }
         false => zero(&image),
     };
@@ -148,6 +151,28 @@ pub fn of_share(
         courses,
         accuracy_at_1: global.accuracy_at_1,
         accuracy_at_5: global.accuracy_at_5,
+    }
+}
+
+/// The local loss of a batch, of the configured kind.
+///
+/// * `share`: the studies that other processes have; `None` where all are here. Of several
+///   processes each gives its part of the sum of the published loss, all give the same value of the
+///   one across the batch.
+fn local_loss(
+    model: &MedSt,
+    images: &ImageEmbeddings,
+    reports: &ReportEmbeddings,
+    share: Option<&Share>,
+    config: &LossConfig,
+) -> Tensor {
+    let (layers, tokens) = (Layers::new(model), Tokens::new(images, reports));
+    match config.local {
+        LocalKind::Within => {
+            let whole = share.map_or(images.global.size()[0], Share::studies);
+            local::of_tokens(&layers, &tokens, whole, config)
+        }
+        LocalKind::Across => across::of_tokens(&layers, &tokens, &Scale::of_model(model, config), config, share),
     }
 }
 

@@ -9,6 +9,8 @@
 
 use tch::Tensor;
 
+use super::config::{GlobalTemperature, LossConfig};
+use crate::model::MedSt;
 use crate::model::contrast::Contrast;
 
 /// The largest factor on cosines, as in CLIP.
@@ -24,8 +26,13 @@ pub struct Scale<'a> {
 }
 
 impl<'a> Scale<'a> {
+    /// The temperature of a model's contrasts over the batch.
+    pub(crate) fn of_model(model: &'a MedSt, config: &LossConfig) -> Scale<'a> {
+        Scale::new(config.global_temperature.first(), model.contrast.as_ref())
+    }
+
     /// * `learned`: the parameters of a model that has some.
-    pub fn new(temperature: f64, learned: Option<&'a Contrast>) -> Scale<'a> {
+    pub(crate) fn new(temperature: f64, learned: Option<&'a Contrast>) -> Scale<'a> {
         Scale { temperature, learned, taught: true }
     }
 
@@ -53,9 +60,14 @@ impl<'a> Scale<'a> {
         }
     }
 
+    /// Limits a temperature that a model learns; called after every update of the parameters.
+    pub fn limit_learned(model: &MedSt) {
+        Scale::new(GlobalTemperature::Learned.first(), model.contrast.as_ref()).limit();
+    }
+
     /// Limits what was learned, after an update of it. A limit in [`Scale::logits`] would take the
     /// gradient from a factor that has reached it, which then could not fall again.
-    pub fn limit(&self) {
+    fn limit(&self) {
         if let Some(learned) = self.learned {
             let largest = (LARGEST * self.temperature).max(1.0);
             let _guard = tch::no_grad_guard();

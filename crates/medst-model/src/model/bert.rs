@@ -13,9 +13,9 @@ use tch::{Kind, Tensor};
 use super::Mode;
 use super::config::{Positions, TextConfig};
 use super::dropout::Dropout;
-use super::fused;
 use super::input::ReportInput;
-use super::parameters::{Init, LayerNorm, Linear, Scope};
+use super::layers::{self, LayerNorm, Linear};
+use super::parameters::{Init, Scope};
 use super::stage::Stage;
 
 pub(crate) const EPSILON: f64 = 1e-12;
@@ -167,18 +167,18 @@ impl Layer {
             let (batch, tokens) = (qkv.size()[0], qkv.size()[1]);
             dropout.apply(&weights, place).matmul(&value).transpose(1, 2).reshape([batch, tokens, -1])
         } else {
-            fused::attention(&qkv, self.heads, Some(keys))
+            layers::attention(&qkv, self.heads, Some(keys))
         };
         let x = self.attention_norm.forward(&(dropout.apply(&self.projection.forward(&mixed), place + 1) + x));
-        let inner = fused::mlp(&x, None, &self.expand, &self.contract);
+        let inner = layers::mlp(&x, None, &self.expand, &self.contract);
         self.norm.forward(&(dropout.apply(&inner, place + 2) + x))
     }
 
     /// Like [`Layer::forward`] without dropout, for the first token only: `[B, H]`.
     fn class_state(&self, x: &Tensor, keys: &Tensor) -> Tensor {
-        let mixed = fused::first_attention(x, &self.qkv, self.heads, Some(keys));
+        let mixed = layers::first_attention(x, &self.qkv, self.heads, Some(keys));
         let state = self.attention_norm.forward(&(self.projection.forward(&mixed) + x.select(1, 0)));
-        self.norm.forward(&(fused::mlp(&state, None, &self.expand, &self.contract) + &state))
+        self.norm.forward(&(layers::mlp(&state, None, &self.expand, &self.contract) + &state))
     }
 
     fn class_attention(&self, x: &Tensor, keys: &Tensor) -> Tensor {

@@ -86,7 +86,7 @@ pub fn whole_reports(config: &ModelConfig, load: &Load) -> f64 {
 }
 
 /// Operations of a layer for all tokens that the state of the first one does not need.
-/// ([`fused::first_attention`](super::fused::first_attention) replaces keys and values by a small
+/// ([`layers::first_attention`](super::layers::first_attention) replaces keys and values by a small
 /// extra product: 1 % of the layer in a ViT-B, which is not counted.)
 fn unneeded(tokens: f64, width: f64, inner: f64) -> f64 {
     transformer(tokens, width, inner) - transformer(1.0, width, inner)

@@ -13,7 +13,8 @@
 
 use tch::Tensor;
 
-use super::parameters::{Linear, Scope};
+use super::layers::Linear;
+use super::parameters::Scope;
 use super::projection::unit;
 use super::vit::ImageFeatures;
 

@@ -13,7 +13,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::parameters::{Init, Linear, Scope};
+use super::layers::Linear;
+use super::parameters::{Init, Scope};
 
 /// The kind of answer that a head gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,10 +10,10 @@
 //! | `bert`, `words` | report encoder, word features |
 //! | [`projection`], [`importance`], `findings`, [`head`] | heads |
 //! | [`cost`] | the operations that a step needs |
-//! | [`fused`] | layers that keep less for the backward pass |
+//! | [`layers`] | layers that keep less for the backward pass |
 //! | [`parameters`] | named tensors and their initialisation |
+//! | [`group`] | the parts that a file of weights has completely or not at all |
 //! | [`builtin`] | models that are part of the program |
-//! | [`mod@open`] | opening a model: built in, a run, a checkpoint, a file |
 //! | [`pictures`] | the pictures of a corpus as input |
 //! | [`lanes`] | how many threads compute batches of their own |
 //! | [`weights`] | reading and writing tensors by name |
@@ -29,12 +29,12 @@ pub(crate) mod contrast;
 pub mod cost;
 pub(crate) mod dropout;
 pub(crate) mod findings;
-pub mod fused;
+pub mod group;
 pub mod head;
 pub mod importance;
 pub mod input;
 pub mod lanes;
-pub mod open;
+pub mod layers;
 pub mod parameters;
 pub mod pictures;
 pub mod projection;
@@ -62,8 +62,6 @@ use self::view_experts::View;
 use self::vit::{ImageEncoder, ImageFeatures};
 use crate::device::send_rows;
 use crate::distributed::Group;
-use crate::loss::config::{GlobalTemperature, LossConfig};
-use crate::loss::scale::Scale;
 use crate::{Error, Result, ops};
 
 /// Whether batch statistics and dropout behave as in training.
@@ -86,7 +84,8 @@ pub struct MedSt {
     pub word_importance: Importance,
     pub patch_importance: Importance,
     finding_heads: Option<FindingHeads>,
-    contrast: Option<Contrast>,
+    /// The learned temperature of contrasts over the batch; `None` where it is fixed.
+    pub(crate) contrast: Option<Contrast>,
     head: Option<Head>,
     registry: Registry,
     int8: bool,
@@ -236,16 +235,6 @@ impl MedSt {
     /// Running statistics (saved, not trained), in a fixed order.
     pub fn buffers(&self) -> &[Parameter] {
         &self.registry.buffers
-    }
-
-    /// The temperature of contrasts over the batch.
-    pub fn scale(&self, config: &LossConfig) -> Scale<'_> {
-        Scale::new(config.global_temperature.first(), self.contrast.as_ref())
-    }
-
-    /// Limits a temperature that is learned; called after every update of the parameters.
-    pub fn limit_scale(&self) {
-        Scale::new(GlobalTemperature::Learned.first(), self.contrast.as_ref()).limit();
     }
 
     /// The device of the weights.

@@ -12,8 +12,6 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-use super::fused;
-
 /// A named tensor of the model. Handles share storage with the layer that uses them.
 #[derive(Debug)]
 pub struct Parameter {
@@ -181,56 +179,5 @@ impl Scope {
 
     fn full_name(&self, name: impl std::fmt::Display) -> String {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
-    }
-}
-
-/// An affine map `x ↦ x·Wᵀ + b`, `W` of shape `[outputs, inputs]`.
-#[derive(Debug)]
-pub struct Linear {
-    pub weight: Tensor,
-    pub bias: Tensor,
-}
-
-impl Linear {
-    pub fn new(scope: &Scope, inputs: i64, outputs: i64) -> Linear {
-        Linear {
-            weight: scope.parameter("weight", &[outputs, inputs], Init::TruncatedNormal),
-            bias: scope.parameter("bias", &[outputs], Init::Zeros),
-        }
-    }
-
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        fused::linear(x, &self.weight, &self.bias)
-    }
-
-    /// Multiplies in eight bits from now on, for inference on a CPU (`ops/int8.cpp`). Only
-    /// functions of [`fused`] that take a whole layer can use it then; the registry keeps the
-    /// float32 weight.
-    pub fn compute_in_int8(&mut self) {
-        (self.weight, self.bias) = fused::pack_int8(&self.weight, &self.bias);
-    }
-}
-
-/// Layer normalisation over the last axis.
-#[derive(Debug)]
-pub struct LayerNorm {
-    pub weight: Tensor,
-    pub bias: Tensor,
-    pub epsilon: f64,
-}
-
-impl LayerNorm {
-    /// Its scale and shift are precise: they act on the sum that runs through all blocks.
-    pub fn new(scope: &Scope, width: i64, epsilon: f64) -> LayerNorm {
-        let scope = scope.precise();
-        LayerNorm {
-            weight: scope.parameter("weight", &[width], Init::Ones),
-            bias: scope.parameter("bias", &[width], Init::Zeros),
-            epsilon,
-        }
-    }
-
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.epsilon, true)
     }
 }

@@ -8,7 +8,8 @@ use tch::{Kind, Tensor};
 
 use super::Mode;
 use super::config::ProjectionConfig;
-use super::parameters::{Init, Linear, Scope};
+use super::layers::Linear;
+use super::parameters::{Init, Scope};
 use crate::distributed::Group;
 use crate::distributed::sum::sum_over_ranks;
 

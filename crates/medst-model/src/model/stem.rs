@@ -16,8 +16,8 @@
 use tch::{Kind, Tensor};
 
 use super::config::{ImageConfig, StemKind};
-use super::fused;
-use super::parameters::{Init, Linear, Scope};
+use super::layers::{self, Linear};
+use super::parameters::{Init, Scope};
 
 /// The first layers of the image encoder.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Stem {
                 // The three input channels are equal, so the kernel's sum over its channels acts on
                 // one.
                 let kernel = weight.sum_dim_intlist(&[1i64][..], false, None::<Kind>).view([weight.size()[0], -1]);
-                fused::linear(&patches, &kernel, bias)
+                layers::linear(&patches, &kernel, bias)
             }
             Layers::Convolutions { stages, projection } => {
                 let cells = stages.iter().fold(images.shallow_clone(), |x, stage| stage.forward(&x));

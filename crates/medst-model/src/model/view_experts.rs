@@ -5,8 +5,8 @@
 use serde::Serialize;
 use tch::Tensor;
 
-use super::fused;
-use super::parameters::{LayerNorm, Linear, Scope};
+use super::layers::{self, LayerNorm, Linear};
+use super::parameters::Scope;
 
 /// A view of a study, and the expert that its tokens go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -69,6 +69,6 @@ impl Expert {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        fused::mlp(x, Some(&self.norm), &self.expand, &self.contract)
+        layers::mlp(x, Some(&self.norm), &self.expand, &self.contract)
     }
 }

@@ -16,9 +16,9 @@
 use tch::{Kind, Tensor};
 
 use super::config::ImageConfig;
-use super::fused::Attend;
 use super::input::ImageInput;
-use super::parameters::{Init, LayerNorm, Linear, Scope, at_least_float};
+use super::layers::{Attend, LayerNorm, Linear};
+use super::parameters::{Init, Scope, at_least_float};
 use super::stage::{self, Stage};
 use super::stem::Stem;
 use super::view_experts::{View, ViewExperts};

@@ -8,7 +8,7 @@ use chrono::{Days, NaiveDate};
 
 use super::files::{Entries, Table, write_file, write_png};
 use super::{ids, mimic_cxr_jpg};
-use crate::cohort::{DrawnPatient, Picture};
+use crate::cohort::{DrawnPatient, DrawnPicture};
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::report::sections;
 use medst_data::split::Split;
@@ -118,7 +118,7 @@ pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
 }
 
 /// 12 bits in 16, without HighBit.
-fn dicom(picture: &Picture, subject: &str, view: &str) -> Result<Vec<u8>> {
+fn dicom(picture: &DrawnPicture, subject: &str, view: &str) -> Result<Vec<u8>> {
     let values: Vec<u16> = picture.pixels.iter().map(|&value| u16::from(value) << 4).collect();
     let side = |pixels: usize| u16::try_from(pixels).unwrap_or(u16::MAX);
     let wrap = Wrap {

@@ -10,8 +10,8 @@ use flate2::write::GzEncoder;
 use jpeg_encoder::{ColorType, Encoder};
 use png::BitDepth;
 
-use crate::cohort::Picture;
-use medst_data::parquet_table::{self, Cells, Field, Kind, Writer};
+use crate::cohort::DrawnPicture;
+use medst_data::parquet_table::{self, Cells, ColumnType, Field, Writer};
 use medst_data::{Error, Result};
 
 /// A table of a layout: its file and its columns.
@@ -131,7 +131,7 @@ impl OpenTable {
 
 /// A Parquet table of texts.
 fn parquet(columns: &[&str], rows: &[Vec<String>]) -> parquet_table::Result<Vec<u8>> {
-    let fields: Vec<Field<'_>> = columns.iter().map(|name| Field::required(name, Kind::Text)).collect();
+    let fields: Vec<Field<'_>> = columns.iter().map(|name| Field::required(name, ColumnType::Text)).collect();
     let cells = |place: usize| Cells::Text(rows.iter().map(|row| Some(row[place].as_str())).collect());
     let mut writer = Writer::new(Vec::new(), &fields, false)?;
     writer.write(&(0..columns.len()).map(cells).collect::<Vec<_>>())?;
@@ -203,7 +203,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// A baseline grey JPEG of quality 95.
-pub fn jpeg(picture: &Picture) -> Result<Vec<u8>> {
+pub fn jpeg(picture: &DrawnPicture) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let size = |side: usize| u16::try_from(side).unwrap_or(u16::MAX);
     let encoded = Encoder::new(&mut bytes, 95).encode(
@@ -220,37 +220,37 @@ pub fn jpeg(picture: &Picture) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// A file that cannot be created or written to its end.
-pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
+pub fn write_png(path: &Path, picture: &DrawnPicture) -> Result<()> {
     write_file(path, &png(picture)?)
 }
 
 /// An 8-bit grey PNG.
-pub fn png(picture: &Picture) -> Result<Vec<u8>> {
+pub fn png(picture: &DrawnPicture) -> Result<Vec<u8>> {
     encode(picture, BitDepth::Eight, &picture.pixels)
 }
 
 /// Writes a 16-bit grey PNG whose values fill the lower `bits`.
-pub fn write_png16(path: &Path, picture: &Picture, bits: u32) -> Result<()> {
+pub fn write_png16(path: &Path, picture: &DrawnPicture, bits: u32) -> Result<()> {
     let value = |&value: &u8| (u16::from(value) << (bits - 8)).to_be_bytes();
     let samples: Vec<u8> = picture.pixels.iter().flat_map(value).collect();
     write_file(path, &encode(picture, BitDepth::Sixteen, &samples)?)
 }
 
-fn encode(picture: &Picture, depth: BitDepth, samples: &[u8]) -> Result<Vec<u8>> {
+fn encode(picture: &DrawnPicture, depth: BitDepth, samples: &[u8]) -> Result<Vec<u8>> {
     medst_data::image::png::encode(picture.width, picture.height, depth, samples)
         .map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// A picture in the middle of a black square.
 pub struct Squared {
-    pub picture: Picture,
+    pub picture: DrawnPicture,
     /// The offset of the picture in the square.
     pub left: usize,
     pub top: usize,
 }
 
 /// Fills a picture up to a square.
-pub fn square(picture: &Picture) -> Squared {
+pub fn square(picture: &DrawnPicture) -> Squared {
     let side = picture.width.max(picture.height);
     let (left, top) = ((side - picture.width) / 2, (side - picture.height) / 2);
     let mut pixels = vec![0; side * side];
@@ -258,5 +258,5 @@ pub fn square(picture: &Picture) -> Squared {
         let start = (y + top) * side + left;
         pixels[start..start + picture.width].copy_from_slice(row);
     }
-    Squared { picture: Picture { width: side, height: side, pixels, boxes: Vec::new() }, left, top }
+    Squared { picture: DrawnPicture { width: side, height: side, pixels, boxes: Vec::new() }, left, top }
 }

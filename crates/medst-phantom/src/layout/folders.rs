@@ -10,7 +10,7 @@ use chrono::{Days, NaiveDate};
 
 use super::files::{Entries, write_file, write_png};
 use super::{ids, table};
-use crate::cohort::{DrawnPatient, Picture};
+use crate::cohort::{DrawnPatient, DrawnPicture};
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::{Error, Result};
 
@@ -26,7 +26,7 @@ pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
         let date = first + Days::new(visit.day.into());
         let study_uid = format!("2.25.{}{number:02}", ids::study(patient, number));
-        let mut add = |name: &str, view: &str, picture: &Picture| {
+        let mut add = |name: &str, view: &str, picture: &DrawnPicture| {
             let stem = folder.join(format!("{date}_{name}"));
             images += 1;
             if number % 2 == 0 {

@@ -7,7 +7,7 @@ use chrono::{Days, NaiveDate};
 
 use super::files::{Entries, Table, jpeg, write_file};
 use super::ids;
-use crate::cohort::{DrawnPatient, Patient, Picture};
+use crate::cohort::{DrawnPatient, DrawnPicture, Patient};
 use crate::finding::Finding;
 use medst_data::Result;
 use medst_data::split::Split;
@@ -144,7 +144,7 @@ pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
             let dicom = ids::dicom(patient, number, kind);
             let image = format!("{place}/{dicom}.jpg");
             write_file(&folder.join(&image), &jpeg(picture)?)?;
-            let Picture { width, height, .. } = picture;
+            let DrawnPicture { width, height, .. } = picture;
             let (date, time) = (date(patient, visit.day), time(patient, number));
             let (rows, columns) = (height.to_string(), width.to_string());
             let row: [&str; 12] =

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::{Entries, Squared, Table, square, write_png};
 use super::ids;
-use crate::cohort::{DrawnPatient, Picture};
+use crate::cohort::{DrawnPatient, DrawnPicture};
 use crate::finding::Finding;
 use medst_data::Result;
 use medst_data::split::Split;
@@ -62,7 +62,7 @@ pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
         let present = patient.present(number);
         let names: Vec<&str> = present.iter().map(|(_, present)| name(present.finding)).collect();
         let labels = if names.is_empty() { "No Finding".to_string() } else { names.join("|") };
-        let Picture { width, height, .. } = &pictures.frontal;
+        let DrawnPicture { width, height, .. } = &pictures.frontal;
         let row: [&str; 12] = [
             &file,
             &labels,

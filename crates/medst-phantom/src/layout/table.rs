@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::files::{Entries, Table, write_png};
-use crate::cohort::{DrawnPatient, Patient, Picture};
+use crate::cohort::{DrawnPatient, DrawnPicture, Patient};
 use crate::finding::{Finding, Present};
 use medst_data::Result;
 use medst_data::boxes::{self, Boxes, Region};
@@ -61,7 +61,7 @@ pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
         });
         let courses = Finding::ALL.map(|finding| patient.progression(finding, number).to_string());
         let seen = boxes_of(&present, &pictures.frontal);
-        let mut add = |name: &str, view: &str, picture: &Picture| {
+        let mut add = |name: &str, view: &str, picture: &DrawnPicture| {
             let image = format!("{IMAGES}/{subject}/{study}_{name}.png");
             write_png(&folder.join(&image), picture)?;
             let day = visit.day.to_string();
@@ -82,7 +82,7 @@ pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
 }
 
 /// The boxes of the findings on the frontal picture; empty if none shows.
-fn boxes_of(present: &[(usize, Present)], picture: &Picture) -> String {
+fn boxes_of(present: &[(usize, Present)], picture: &DrawnPicture) -> String {
     let regions: Vec<Region> = present
         .iter()
         .zip(&picture.boxes)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::{Entries, Table, write_file};
 use super::ids;
-use crate::cohort::{DrawnPatient, Picture};
+use crate::cohort::{DrawnPatient, DrawnPicture};
 use crate::finding::Finding;
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::split::Split;
@@ -90,7 +90,7 @@ pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     Ok(entries)
 }
 
-fn dicom(picture: &Picture, inverted: bool) -> Result<Vec<u8>> {
+fn dicom(picture: &DrawnPicture, inverted: bool) -> Result<Vec<u8>> {
     let value = |value: u8| u16::from(if inverted { 255 - value } else { value }) << 4;
     let values: Vec<u16> = picture.pixels.iter().map(|&pixel| value(pixel)).collect();
     let side = |pixels: usize| u16::try_from(pixels).unwrap_or(u16::MAX);

@@ -1,13 +1,13 @@
 //! `POST /v1/compare`.
 
 use axum::Json;
-use medst_infer::eval::prompts::MS_CXR_T;
 use medst_infer::infer::compare::{Comparison, PointVectors, compare_vectors};
+use medst_infer::labels::prompts::MS_CXR_T;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::upload::{Picture, Upload, number};
+use crate::upload::{Upload, UploadedPicture, number};
 use crate::{Error, Result};
 
 /// Findings of a request.
@@ -35,9 +35,9 @@ struct TimePointUpload {
     #[serde(default, deserialize_with = "number")]
     day: Option<f64>,
     #[serde(default)]
-    frontal: Option<Picture>,
+    frontal: Option<UploadedPicture>,
     #[serde(default)]
-    lateral: Option<Picture>,
+    lateral: Option<UploadedPicture>,
     #[serde(default)]
     report: Option<String>,
 }

@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 
 use super::StudyUpload;
 use crate::error::ErrorBody;
-use crate::memory::Wanted;
-use crate::upload::{Picture, Upload};
+use crate::memory::CancellationToken;
+use crate::upload::{Upload, UploadedPicture};
 use crate::{Error, Result};
 
 #[derive(Deserialize, ToSchema)]
@@ -24,9 +24,9 @@ pub struct EmbedRequest {
     texts: Vec<String>,
     /// Shorthand for a single study.
     #[serde(default)]
-    frontal: Option<Picture>,
+    frontal: Option<UploadedPicture>,
     #[serde(default)]
-    lateral: Option<Picture>,
+    lateral: Option<UploadedPicture>,
     #[serde(default)]
     report: Option<String>,
 }
@@ -77,10 +77,10 @@ pub async fn embed(upload: Upload<EmbedRequest>) -> Result<Json<Embeddings>> {
     let reader = model.worker.reader.clone();
     let sentences = request.texts.clone();
     let written: Vec<Option<String>> = studies.iter().map(|study| study.report.clone()).collect();
-    let cut = move |wanted: &Wanted| -> Result<(Vec<Text>, Vec<Option<Text>>)> {
-        let prompt = |text: &String| wanted.check().and_then(|()| Ok(reader.prompt(text)?));
+    let cut = move |cancellation: &CancellationToken| -> Result<(Vec<Text>, Vec<Option<Text>>)> {
+        let prompt = |text: &String| cancellation.check().and_then(|()| Ok(reader.prompt(text)?));
         let report = |(number, text): (usize, &Option<String>)| {
-            wanted.check()?;
+            cancellation.check()?;
             let read = text.as_ref().map(|text| reader.report(text)).transpose();
             read.map_err(|reason| Error::Report(format!("studies.{number}.report: {reason}")))
         };

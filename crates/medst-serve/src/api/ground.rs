@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::memory::Wanted;
-use crate::upload::{Picture, Upload, number};
+use crate::memory::CancellationToken;
+use crate::upload::{Upload, UploadedPicture, number};
 use crate::{Error, Result};
 
 #[derive(Deserialize, ToSchema)]
@@ -22,9 +22,9 @@ pub struct GroundRequest {
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
-    frontal: Option<Picture>,
+    frontal: Option<UploadedPicture>,
     #[serde(default)]
-    lateral: Option<Picture>,
+    lateral: Option<UploadedPicture>,
     /// Phrase to locate.
     phrase: String,
     /// Boxes enclose patches above this fraction of the way from the median similarity to the
@@ -74,7 +74,7 @@ pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>>
     let alignment = model.worker.align(views, text).await?;
     let (phrase, pictures, matrices) =
         (request.phrase.clone(), request.pictures.unwrap_or(false), request.matrices.unwrap_or(false));
-    let draw = move |_: &Wanted| -> Result<GroundAnswer> {
+    let draw = move |_: &CancellationToken| -> Result<GroundAnswer> {
         let shown: Vec<(View, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
         let grounded = ground::ground(&phrase, &alignment, &shown, share, matrices);
         let patch = alignment.grid.pixels / alignment.grid.side;

@@ -15,7 +15,7 @@ use medst_infer::infer::{Preprocessing, Views};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::upload::{Picture, Upload};
+use crate::upload::{Upload, UploadedPicture};
 use crate::{Error, Result};
 
 /// A study: a frontal image, a lateral image, or both, and optionally the report.
@@ -26,9 +26,9 @@ pub struct StudyUpload {
     #[serde(default)]
     pub id: Option<String>,
     #[serde(default)]
-    pub frontal: Option<Picture>,
+    pub frontal: Option<UploadedPicture>,
     #[serde(default)]
-    pub lateral: Option<Picture>,
+    pub lateral: Option<UploadedPicture>,
     /// The report as written.
     #[serde(default)]
     pub report: Option<String>,
@@ -44,7 +44,11 @@ impl StudyUpload {
 ///
 /// # Errors
 /// No study.
-fn pictured(studies: &[StudyUpload], frontal: Option<&Picture>, lateral: Option<&Picture>) -> Result<Vec<StudyUpload>> {
+fn pictured(
+    studies: &[StudyUpload],
+    frontal: Option<&UploadedPicture>,
+    lateral: Option<&UploadedPicture>,
+) -> Result<Vec<StudyUpload>> {
     let mut studies = studies.to_vec();
     if frontal.is_some() || lateral.is_some() {
         let (frontal, lateral) = (frontal.cloned(), lateral.cloned());

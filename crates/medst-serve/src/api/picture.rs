@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::memory::Wanted;
-use crate::upload::{Picture, Upload, for_picture};
+use crate::memory::CancellationToken;
+use crate::upload::{Upload, UploadedPicture, for_picture};
 use crate::{Error, Result};
 
 /// Longest side of returned images.
@@ -23,7 +23,7 @@ pub struct PictureRequest {
     #[serde(default)]
     model: Option<String>,
     /// A JPEG, PNG or DICOM file.
-    picture: Picture,
+    picture: UploadedPicture,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -69,9 +69,9 @@ pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswe
     let (preprocessing, patches) = (model.worker.preprocessing, model.patches);
     let bytes = request.picture.bytes("picture")?;
     let shared = upload.shared().clone();
-    let show = move |wanted: &Wanted| -> Result<PictureAnswer> {
+    let show = move |cancellation: &CancellationToken| -> Result<PictureAnswer> {
         let fail = |reason: ImageError| Error::Bad(format!("picture: {reason}"));
-        let _memory = for_picture(&shared, &bytes, wanted, "picture")?;
+        let _memory = for_picture(&shared, &bytes, cancellation, "picture")?;
         let header = match dicom::is_dicom(&bytes) {
             true => Some(PictureHeader::from_dicom(dicom::header_of(&bytes).map_err(fail)?)),
             false => None,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{StudyUpload, pictured, views};
 use crate::Result;
 use crate::error::ErrorBody;
-use crate::upload::{Picture, Upload};
+use crate::upload::{Upload, UploadedPicture};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,9 +23,9 @@ pub struct PredictRequest {
     studies: Vec<StudyUpload>,
     /// Shorthand for a single study.
     #[serde(default)]
-    frontal: Option<Picture>,
+    frontal: Option<UploadedPicture>,
     #[serde(default)]
-    lateral: Option<Picture>,
+    lateral: Option<UploadedPicture>,
 }
 
 /// Probabilities by the head of a fine-tuned model.

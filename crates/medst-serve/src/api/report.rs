@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::memory::Wanted;
-use crate::upload::{Picture, Upload, number};
+use crate::memory::CancellationToken;
+use crate::upload::{Upload, UploadedPicture, number};
 use crate::{Error, Result};
 
 /// Default of the lowest closeness that is a match.
@@ -22,9 +22,9 @@ pub struct ReportRequest {
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
-    frontal: Option<Picture>,
+    frontal: Option<UploadedPicture>,
     #[serde(default)]
-    lateral: Option<Picture>,
+    lateral: Option<UploadedPicture>,
     /// The report as written. The model reads the impression and findings, or all of a text without
     /// headers.
     report: String,
@@ -70,7 +70,7 @@ pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>>
     let align =
         move |engine: &medst_infer::infer::Engine| engine.align_texts(&views, &texts.iter().collect::<Vec<_>>());
     let alignments = model.worker.task(align).await?;
-    let tell = move |_: &Wanted| -> Result<ReportAnswer> {
+    let tell = move |_: &CancellationToken| -> Result<ReportAnswer> {
         let shown: Vec<(View, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
         let sentences = reading.ground(&alignments, &shown, share, least);
         Ok(ReportAnswer { pieces: reading.pieces, sentences, least })

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::upload::{Picture, Upload, number};
+use crate::upload::{Upload, UploadedPicture, number};
 use crate::{Error, Result};
 
 /// Answers of a request.
@@ -20,9 +20,9 @@ pub struct SearchRequest {
     index: Option<String>,
     /// Find studies that resemble this image …
     #[serde(default)]
-    frontal: Option<Picture>,
+    frontal: Option<UploadedPicture>,
     #[serde(default)]
-    lateral: Option<Picture>,
+    lateral: Option<UploadedPicture>,
     /// … or match this text …
     #[serde(default)]
     text: Option<String>,
@@ -84,12 +84,12 @@ pub async fn search(upload: Upload<SearchRequest>) -> Result<Json<Answer>> {
         to: day(&request.to)?,
         findings: findings?,
     };
-    let asked = request
+    let study_row = request
         .study
         .as_ref()
         .map(|id| index.find(id).ok_or_else(|| Error::Bad("study: the index has no study with this ID".into())));
-    let asked = asked.transpose()?;
-    let image = match (asked, request.frontal.is_some() || request.lateral.is_some()) {
+    let study_row = study_row.transpose()?;
+    let image = match (study_row, request.frontal.is_some() || request.lateral.is_some()) {
         (Some(_), true) => return Err(Error::Bad("give an image or a study, not both".into())),
         (Some(row), false) => Some(
             index
@@ -112,7 +112,7 @@ pub async fn search(upload: Upload<SearchRequest>) -> Result<Json<Answer>> {
     };
     let vector = together(image.as_deref(), text.as_deref(), share);
     let vector = vector.ok_or_else(|| Error::Bad("the query is empty: give frontal, lateral, text or study".into()))?;
-    let query = Query { vector, count, among, filter, exact: request.exact.unwrap_or(false), not: asked };
+    let query = Query { vector, count, among, filter, exact: request.exact.unwrap_or(false), not: study_row };
     let search = move || index.search(&query);
     let mut answer = tokio::task::spawn_blocking(search).await.map_err(|_| Error::Internal)??;
     // Clients must not learn the paths of files on this machine.

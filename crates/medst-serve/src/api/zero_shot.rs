@@ -1,7 +1,7 @@
 //! `POST /v1/zero-shot`.
 
 use axum::Json;
-use medst_infer::infer::classes::{Class, Classes, Kind};
+use medst_infer::infer::classes::{Class, ClassKind, Classes};
 use medst_infer::infer::stream::NoteCounts;
 use medst_infer::infer::zero_shot::{Classified, ClassifiedStudy, probabilities};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{StudyUpload, pictured, views};
 use crate::Result;
 use crate::error::ErrorBody;
-use crate::upload::{Picture, Upload};
+use crate::upload::{Upload, UploadedPicture};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,16 +22,16 @@ pub struct ZeroShotRequest {
     studies: Vec<StudyUpload>,
     /// Shorthand for a single study.
     #[serde(default)]
-    frontal: Option<Picture>,
+    frontal: Option<UploadedPicture>,
     #[serde(default)]
-    lateral: Option<Picture>,
+    lateral: Option<UploadedPicture>,
     /// Names, or objects with a name and positive and (for findings) negative sentences.
     #[schema(value_type = Vec<ClassObject>)]
     classes: Vec<ClassUpload>,
     /// `findings` (independent of each other, the default) or `exclusive` (exactly one applies).
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    kind: Kind,
+    kind: ClassKind,
 }
 
 #[derive(Clone, Deserialize)]

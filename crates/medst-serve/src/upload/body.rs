@@ -94,7 +94,7 @@ async fn multipart(mut parts: Multipart, shared: &Shared) -> Result<UploadPart> 
         StatusCode::PAYLOAD_TOO_LARGE => too_large(shared),
         _ => Error::Bad(format!("invalid multipart body: {}", error.body_text())),
     };
-    let (mut whole, mut count) = (UploadPart::nothing(), 0);
+    let (mut body, mut count) = (UploadPart::nothing(), 0);
     while let Some(part) = parts.next_field().await.map_err(fail)? {
         count += 1;
         if count > MOST_PARTS {
@@ -105,7 +105,7 @@ async fn multipart(mut parts: Multipart, shared: &Shared) -> Result<UploadPart> 
         let is_file = part.file_name().is_some();
         let bytes = part.bytes().await.map_err(fail)?;
         if name == "request" {
-            whole.merge(&bytes)?;
+            body.merge(&bytes)?;
             continue;
         }
         let part = match kind.as_str() {
@@ -120,7 +120,7 @@ async fn multipart(mut parts: Multipart, shared: &Shared) -> Result<UploadPart> 
             }
             _ => UploadPart::File { name: name.clone(), bytes },
         };
-        whole.place(&name, part)?;
+        body.place(&name, part)?;
     }
-    Ok(whole)
+    Ok(body)
 }

@@ -23,12 +23,12 @@ use medst_infer::infer::{Preprocessing, Views};
 use medst_model::model::view_experts::View;
 use serde::de::DeserializeOwned;
 
-use crate::memory::{Held, Taken, Wanted};
+use crate::memory::{CancellationToken, Held, Taken};
 use crate::state::Shared;
 use crate::{Error, Result};
 
 pub use parts::number;
-pub use picture::Picture;
+pub use picture::UploadedPicture;
 
 /// A request that was read.
 pub struct Upload<T> {
@@ -56,8 +56,8 @@ impl<T> Upload<T> {
     pub async fn views(
         &self,
         preprocessing: Preprocessing,
-        frontal: Option<&Picture>,
-        lateral: Option<&Picture>,
+        frontal: Option<&UploadedPicture>,
+        lateral: Option<&UploadedPicture>,
         what: &str,
     ) -> Result<Views> {
         let see = move |bytes: &[u8]| preprocessing.decode(bytes);
@@ -72,8 +72,8 @@ impl<T> Upload<T> {
     pub async fn drawn_views(
         &self,
         preprocessing: Preprocessing,
-        frontal: Option<&Picture>,
-        lateral: Option<&Picture>,
+        frontal: Option<&UploadedPicture>,
+        lateral: Option<&UploadedPicture>,
     ) -> Result<(Views, Vec<(View, Canvas)>)> {
         let see = move |bytes: &[u8]| Canvas::decode_seen(bytes, preprocessing);
         let [frontal, lateral] = self.decode([frontal, lateral], "", see).await?;
@@ -87,28 +87,28 @@ impl<T> Upload<T> {
     /// Decodes a frontal and a lateral view.
     async fn decode<V: Send + 'static>(
         &self,
-        views: [Option<&Picture>; 2],
+        views: [Option<&UploadedPicture>; 2],
         what: &str,
         see: impl Fn(&[u8]) -> Result<V, ImageError> + Send + 'static,
     ) -> Result<[Option<V>; 2]> {
-        let named = |picture: Option<&Picture>, view: &str| -> Result<Option<(Bytes, String)>> {
+        let named = |picture: Option<&UploadedPicture>, view: &str| -> Result<Option<(Bytes, String)>> {
             let what = format!("{what}{view}");
             picture.map(|picture| Ok((picture.bytes(&what)?, what))).transpose()
         };
         let (frontal, lateral) = (named(views[0], "frontal")?, named(views[1], "lateral")?);
         let shared = self.shared.clone();
-        let decode = move |wanted: &Wanted| -> Result<[Option<V>; 2]> {
-            let _counted = shared.decoding.one();
-            let one = |named: Option<(Bytes, String)>, frontal: bool| {
+        let decode = move |cancellation: &CancellationToken| -> Result<[Option<V>; 2]> {
+            let _counted = shared.decoding.count_one();
+            let view = |named: Option<(Bytes, String)>, frontal: bool| {
                 named
                     .map(|(bytes, what)| {
                         let fail = |reason: ImageError| Error::Bad(format!("{what}: {reason}"));
-                        let _memory = for_picture(&shared, &bytes, wanted, &what)?;
+                        let _memory = for_picture(&shared, &bytes, cancellation, &what)?;
                         check_view(&bytes, frontal).and_then(|()| see(&bytes)).map_err(fail)
                     })
                     .transpose()
             };
-            Ok([one(frontal, true)?, one(lateral, false)?])
+            Ok([view(frontal, true)?, view(lateral, false)?])
         };
         self.shared.on_core(decode).await
     }
@@ -137,14 +137,14 @@ impl<T> Upload<T> {
 ///
 /// # Errors
 /// No picture, one that is too large, or one that is not wanted any more; `what` names it.
-pub fn for_picture(shared: &Shared, bytes: &[u8], wanted: &Wanted, what: &str) -> Result<Taken> {
-    wanted.check()?;
+pub fn for_picture(shared: &Shared, bytes: &[u8], cancellation: &CancellationToken, what: &str) -> Result<Taken> {
+    cancellation.check()?;
     let [width, height] = size::declared(bytes).map_err(|reason| Error::Bad(format!("{what}: {reason}")))?;
     let (pixels, most) = (width.saturating_mul(height), shared.limits.pixels);
     if pixels > most {
         return Err(Error::TooLarge(format!("{what}: image too large: {width}×{height} pixels (limit {most})")));
     }
-    shared.memory.for_picture(pixels.saturating_mul(size::memory_per_pixel(bytes)), wanted)
+    shared.memory.for_picture(pixels.saturating_mul(size::memory_per_pixel(bytes)), cancellation)
 }
 
 fn no_picture(what: &str) -> Error {

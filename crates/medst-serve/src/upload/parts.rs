@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn what_is_expected_at_a_place_decides_what_a_part_means() {
         #[derive(Deserialize, Debug, PartialEq)]
-        struct Asked {
+        struct TestRequest {
             report: String,
             #[serde(default)]
             note: Option<String>,
@@ -291,20 +291,20 @@ mod tests {
             #[serde(default, deserialize_with = "number")]
             count: Option<u32>,
         }
-        let asked = |fields: Vec<(&str, UploadPart)>| {
+        let read = |fields: Vec<(&str, UploadPart)>| {
             let mut parts = UploadPart::nothing();
             fields.into_iter().for_each(|(name, part)| parts.place(name, part).unwrap());
-            Asked::deserialize(parts).map_err(|error| error.to_string())
+            TestRequest::deserialize(parts).map_err(|error| error.to_string())
         };
         let file = |bytes: &'static [u8]| UploadPart::File { name: "file".into(), bytes: Bytes::from_static(bytes) };
         for report in ["[** 2150-3-1 **] Clear.", "{clear}", "part:0", "[\"x\"]", "null", "7"] {
-            let found = asked(vec![("report", text("report", report)), ("names", text("names", "[\"a\"]"))]).unwrap();
+            let found = read(vec![("report", text("report", report)), ("names", text("names", "[\"a\"]"))]).unwrap();
             assert_eq!((&*found.report, found.names), (report, vec!["a".to_string()]));
         }
         // The parts may also be sent as files, such as `-F report=@report.txt`.
         let found =
-            asked(vec![("report", file(b"[** a **]")), ("names", file(b"[]")), ("count", text("", "3"))]).unwrap();
-        assert_eq!(found, Asked { report: "[** a **]".into(), note: None, names: vec![], count: Some(3) });
+            read(vec![("report", file(b"[** a **]")), ("names", file(b"[]")), ("count", text("", "3"))]).unwrap();
+        assert_eq!(found, TestRequest { report: "[** a **]".into(), note: None, names: vec![], count: Some(3) });
         for (fields, expected) in [
             (
                 vec![("report", text("", "x")), ("names", text("names", "[** a **]"))],
@@ -313,7 +313,7 @@ mod tests {
             (vec![("report", file(b"\xff\xfe")), ("names", text("", "[]"))], "part \"file\": "),
             (vec![("report", text("", "x")), ("names", text("", "{}"))], "invalid type: map"),
         ] {
-            let error = asked(fields).unwrap_err();
+            let error = read(fields).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
     }

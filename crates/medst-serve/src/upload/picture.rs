@@ -15,8 +15,8 @@ use crate::{Error, Result};
 /// The bytes of a JPEG, PNG or DICOM file. In JSON they are base64, with or without padding and
 /// line breaks, also as a data URI.
 #[derive(Clone, Debug, ToSchema)]
-#[schema(value_type = String, format = Byte)]
-pub struct Picture(Content);
+#[schema(as = Picture, value_type = String, format = Byte)]
+pub struct UploadedPicture(Content);
 
 #[derive(Clone, Debug)]
 enum Content {
@@ -24,7 +24,7 @@ enum Content {
     File(Bytes),
 }
 
-impl Picture {
+impl UploadedPicture {
     /// The file's bytes.
     ///
     /// # Errors
@@ -43,27 +43,27 @@ impl Picture {
     }
 }
 
-impl<'de> Deserialize<'de> for Picture {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Picture, D::Error> {
+impl<'de> Deserialize<'de> for UploadedPicture {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<UploadedPicture, D::Error> {
         struct Bodies;
 
         impl Visitor<'_> for Bodies {
-            type Value = Picture;
+            type Value = UploadedPicture;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an image as base64 or as a file")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Picture, E> {
-                Ok(Picture(Content::Base64(text.to_string())))
+            fn visit_str<E>(self, text: &str) -> Result<UploadedPicture, E> {
+                Ok(UploadedPicture(Content::Base64(text.to_string())))
             }
 
-            fn visit_string<E>(self, text: String) -> Result<Picture, E> {
-                Ok(Picture(Content::Base64(text)))
+            fn visit_string<E>(self, text: String) -> Result<UploadedPicture, E> {
+                Ok(UploadedPicture(Content::Base64(text)))
             }
 
-            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Picture, E> {
-                Ok(Picture(Content::File(bytes.into())))
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<UploadedPicture, E> {
+                Ok(UploadedPicture(Content::File(bytes.into())))
             }
         }
 

@@ -83,7 +83,9 @@ async fn foreign_hosts_and_sites_are_refused_on_every_route() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_token_only_what_holds_no_data_is_answered() {
     let (_, router, _) = service(Limits::default(), Some(TOKEN));
-    for (method, path) in ROUTES.iter().filter(|own| own.0 != "OPTIONS" && own.0 != "DELETE" && own.1 != "/nothing") {
+    for (method, path) in
+        ROUTES.iter().filter(|route| route.0 != "OPTIONS" && route.0 != "DELETE" && route.1 != "/nothing")
+    {
         let free = ["/", "/page/main.js", "/health", "/openapi.json", "/reference"].contains(path);
         let (status, _) = send(&router, request(method, path, &[])).await;
         assert_eq!(status == StatusCode::UNAUTHORIZED, !free, "{path}: {status}");

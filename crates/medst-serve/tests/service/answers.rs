@@ -21,7 +21,7 @@ async fn answers_are_those_of_the_engine_also_for_concurrent_requests() {
     let mut waiting = Vec::new();
     for n in 0..24u32 {
         let router = router.clone();
-        let (bytes, own) = (picture(n, 64), expected(&picture(n, 64)));
+        let (bytes, vector) = (picture(n, 64), expected(&picture(n, 64)));
         waiting.push(tokio::spawn(async move {
             // Every fourth is bad, and takes no other's answer.
             let body =
@@ -29,17 +29,17 @@ async fn answers_are_those_of_the_engine_also_for_concurrent_requests() {
             let (status, answer) = post(&router, "/v1/embed", &body).await;
             match n % 4 {
                 3 => assert_eq!(status, StatusCode::BAD_REQUEST),
-                _ => assert!(close(&floats(&answer["studies"][0]["image"]), &own), "{answer}"),
+                _ => assert!(close(&floats(&answer["studies"][0]["image"]), &vector), "{answer}"),
             }
         }));
     }
-    for one in waiting {
-        one.await.unwrap();
+    for request in waiting {
+        request.await.unwrap();
     }
     let text = "No pleural effusion.";
     let (_, answer) = post(&router, "/v1/embed", &json!({"texts": [text], "model": "other"})).await;
-    let own = engine.texts(&[&engine.reader().prompt(text).unwrap()]).unwrap();
-    assert!(close(&floats(&answer["texts"][0]), own.row(0)));
+    let vector = engine.texts(&[&engine.reader().prompt(text).unwrap()]).unwrap();
+    assert!(close(&floats(&answer["texts"][0]), vector.row(0)));
     // A multipart request, with both views and a report.
     let (a, b) = (picture(1, 64), picture(2, 70));
     let report = b"FINDINGS: The lungs are clear.".as_slice();
@@ -147,15 +147,15 @@ async fn a_fine_tuned_models_head_answers() {
     let studies: Vec<_> = pictures
         .iter()
         .enumerate()
-        .map(|(n, own)| json!({"id": format!("s{n}"), "frontal": STANDARD.encode(own)}))
+        .map(|(n, bytes)| json!({"id": format!("s{n}"), "frontal": STANDARD.encode(bytes)}))
         .collect();
     let (status, answer) = post(&router, "/v1/predict", &json!({"studies": studies})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert_eq!(answer["names"], json!(["edema", "pneumonia"]));
     let expected = engines[0].predict(&features).unwrap();
-    for (n, own) in expected.iter().enumerate() {
-        let own: Vec<f32> = own.iter().map(|own| *own as f32).collect();
-        assert!(close(&floats(&answer["studies"][n]["probabilities"]), &own), "{answer}");
+    for (n, probabilities) in expected.iter().enumerate() {
+        let probabilities: Vec<f32> = probabilities.iter().map(|p| *p as f32).collect();
+        assert!(close(&floats(&answer["studies"][n]["probabilities"]), &probabilities), "{answer}");
     }
     assert_ne!(expected[0], expected[1]);
     let (status, answer) = post(&router, "/v1/predict", &json!({"model": "change", "studies": studies})).await;
@@ -164,8 +164,8 @@ async fn a_fine_tuned_models_head_answers() {
         (answer["studies"][1]["study"].as_str(), answer["studies"][1]["previous"].as_str()),
         (Some("s2"), Some("s1"))
     );
-    let own: Vec<f32> = engines[1].predict(&features).unwrap()[1].iter().map(|own| *own as f32).collect();
-    assert!(close(&floats(&answer["studies"][1]["probabilities"]), &own), "{answer}");
+    let probabilities: Vec<f32> = engines[1].predict(&features).unwrap()[1].iter().map(|p| *p as f32).collect();
+    assert!(close(&floats(&answer["studies"][1]["probabilities"]), &probabilities), "{answer}");
     let (status, answer) = post(&router, "/v1/predict", &json!({"model": "change", "studies": [studies[0]]})).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(answer.to_string().contains("two or more studies"), "{answer}");

@@ -10,7 +10,7 @@ use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use medst_infer::infer::{Radiograph, Views};
-use medst_serve::memory::Wanted;
+use medst_serve::memory::CancellationToken;
 use medst_serve::state::Shared;
 use medst_serve::{Error, Limits};
 use serde_json::json;
@@ -71,12 +71,12 @@ async fn a_full_queue_tells_clients_to_come_back_and_forgets_nobody() {
     for line in
         ["medst_queue_jobs{model=\"tiny\"} 3", "medst_queue_jobs{model=\"other\"} 0", "medst_requests_in_flight 3"]
     {
-        assert!(figures.lines().any(|own| own == line), "{line}\n{figures}");
+        assert!(figures.lines().any(|printed| printed == line), "{line}\n{figures}");
     }
     assert_eq!(ask("other").await.unwrap().0, StatusCode::OK, "each model has a separate queue");
     drop(go);
-    for one in waiting {
-        assert_eq!(one.await.unwrap().0, StatusCode::OK);
+    for request in waiting {
+        assert_eq!(request.await.unwrap().0, StatusCode::OK);
     }
     assert_eq!(ask("tiny").await.unwrap().0, StatusCode::OK);
 }
@@ -94,23 +94,23 @@ async fn a_job_that_crashes_or_fails_takes_no_others_answer() {
     // task that panics.
     let good: Vec<_> = (0..3)
         .map(|n| {
-            let (router, own) = (router.clone(), expected(n));
+            let (router, vector) = (router.clone(), expected(n));
             tokio::spawn(async move {
                 let body = json!({"frontal": STANDARD.encode(picture(n, 64))});
                 let (status, answer) = post(&router, "/v1/embed", &body).await;
                 assert_eq!(status, StatusCode::OK, "{answer}");
-                assert!(close(&floats(&answer["studies"][0]["image"]), &own));
+                assert!(close(&floats(&answer["studies"][0]["image"]), &vector));
             })
         })
         .collect();
     let small = Views::Frontal(Radiograph::new(10, vec![0; 100]).unwrap());
-    let (one, other) = (worker.clone(), worker.clone());
-    let wrong = tokio::spawn(async move { one.images(vec![small]).await });
-    let crash = tokio::spawn(async move { other.task(|_| -> medst_model::Result<()> { panic!("on purpose") }).await });
+    let (first, second) = (worker.clone(), worker.clone());
+    let wrong = tokio::spawn(async move { first.images(vec![small]).await });
+    let crash = tokio::spawn(async move { second.task(|_| -> medst_model::Result<()> { panic!("on purpose") }).await });
     until(&shared, 5).await;
     drop(go);
-    for one in good {
-        one.await.unwrap();
+    for request in good {
+        request.await.unwrap();
     }
     assert!(matches!(wrong.await.unwrap(), Err(Error::Bad(message)) if message.contains("pixels, not 10")));
     assert!(matches!(crash.await.unwrap(), Err(Error::Internal)));
@@ -155,13 +155,13 @@ async fn what_nobody_waits_for_is_not_computed() {
     }
     // A task of a client that goes away.
     let waiting = worker.waiting();
-    let (done, own) = (Arc::new(AtomicBool::new(false)), worker.clone());
+    let (done, of_client) = (Arc::new(AtomicBool::new(false)), worker.clone());
     let flag = done.clone();
     let set = move |_: &medst_infer::infer::Engine| {
         flag.store(true, Ordering::SeqCst);
         Ok(())
     };
-    let task = tokio::spawn(async move { own.task(set).await });
+    let task = tokio::spawn(async move { of_client.task(set).await });
     until(&shared, waiting + 1).await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
@@ -173,21 +173,21 @@ async fn what_nobody_waits_for_is_not_computed() {
     assert!(!figures.contains("medst_batch_texts_count"), "{figures}");
 
     // On the cores that decode, too.
-    let (done, own) = (Arc::new(AtomicBool::new(false)), shared.clone());
+    let (done, of_client) = (Arc::new(AtomicBool::new(false)), shared.clone());
     let (begun, begin) = tokio::sync::oneshot::channel();
     let (ended, end) = channel();
     let flag = done.clone();
     let decoding = tokio::spawn(async move {
-        let steps = move |wanted: &Wanted| {
+        let steps = move |cancellation: &CancellationToken| {
             let _ = begun.send(());
-            while wanted.check().is_ok() {
+            while cancellation.check().is_ok() {
                 std::thread::yield_now();
             }
             flag.store(true, Ordering::SeqCst);
             let _ = ended.send(());
-            wanted.check()
+            cancellation.check()
         };
-        own.on_core(steps).await
+        of_client.on_core(steps).await
     });
     begin.await.unwrap();
     assert!(!done.load(Ordering::SeqCst));

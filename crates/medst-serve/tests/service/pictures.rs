@@ -46,7 +46,7 @@ fn jpeg(width: u16, height: u16) -> Vec<u8> {
 fn dicom(rows: u16, columns: u16) -> Vec<u8> {
     let mut bytes = Wrap::new(Pixels::Grey8(&[7; 64 * 64]), 64, 64).to_bytes().unwrap();
     for (tag, value) in [([0x28, 0, 0x10, 0], rows), ([0x28, 0, 0x11, 0], columns)] {
-        let at = bytes.windows(4).position(|own| own == tag).unwrap() + 8;
+        let at = bytes.windows(4).position(|window| window == tag).unwrap() + 8;
         bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
     bytes

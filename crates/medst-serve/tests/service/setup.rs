@@ -15,8 +15,8 @@ use medst_infer::infer::Engine;
 use medst_model::model::card::ModelCard;
 use medst_model::model::config::ModelConfig;
 use medst_model::model::head::HeadConfig;
-use medst_model::model::open::OpenedModel;
 use medst_model::model::{MedSt, config};
+use medst_model::open::OpenedModel;
 use medst_serve::state::{Calibrations, Shared};
 use medst_serve::{Access, Limits, ServeConfig, Service, listen};
 use serde_json::Value;
@@ -47,9 +47,11 @@ pub fn with_head(folder: &Path, head: Option<HeadConfig>) -> Engine {
     config.projection = config::ProjectionConfig { hidden: 48, embedding: 32 };
     let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
     // A head begins at zero, and is made last.
-    for own in model.parameters().iter().rev().take(if tuned { 2 } else { 0 }) {
-        own.fill(
-            &(Tensor::arange(own.tensor.numel() as i64, (Kind::Float, Device::Cpu)) * 1.3).sin().view_as(&own.tensor),
+    for parameter in model.parameters().iter().rev().take(if tuned { 2 } else { 0 }) {
+        parameter.fill(
+            &(Tensor::arange(parameter.tensor.numel() as i64, (Kind::Float, Device::Cpu)) * 1.3)
+                .sin()
+                .view_as(&parameter.tensor),
         );
     }
     model.save(&folder.join("model.safetensors"), None).unwrap();

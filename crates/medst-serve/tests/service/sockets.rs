@@ -89,8 +89,8 @@ fn a_trickle_does_not_hold_a_place_and_others_are_answered_meanwhile() {
         .collect();
     let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert!(exchange(&mut connect(address), health.as_bytes()).starts_with("HTTP/1.1 200"));
-    for (n, one) in slow.into_iter().enumerate() {
-        let answer = one.join().unwrap();
+    for (n, client) in slow.into_iter().enumerate() {
+        let answer = client.join().unwrap();
         let timed_out = answer.starts_with("HTTP/1.1 408");
         assert!(timed_out || (n % 2 == 0 && answer.is_empty()), "{n}: {answer}");
     }
@@ -149,7 +149,7 @@ fn bodies_that_are_cut_off_or_too_large_are_told_so() {
 fn requests_that_came_before_the_end_are_answered() {
     let (address, stop, thread) = listening(Limits::default());
     let body = json!({"texts": ["edema", "a large left pleural effusion"]}).to_string();
-    let asked: Vec<TcpStream> = (0..32)
+    let streams: Vec<TcpStream> = (0..32)
         .map(|_| {
             let mut stream = connect(address);
             stream.write_all(head(body.len()).as_bytes()).unwrap();
@@ -160,7 +160,7 @@ fn requests_that_came_before_the_end_are_answered() {
     std::thread::sleep(Duration::from_millis(200));
     stop.store(true, Ordering::SeqCst);
     std::thread::sleep(Duration::from_millis(100));
-    for mut stream in asked {
+    for mut stream in streams {
         let answer = exchange(&mut stream, body.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }

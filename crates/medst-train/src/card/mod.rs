@@ -14,7 +14,7 @@ use medst_data::corpus::Corpus;
 use medst_data::gather::is_corpus;
 
 use crate::Result;
-use crate::convert::Input;
+use crate::weights_input::Input;
 
 /// The card of a corpus, a run, a model or a checkpoint.
 ///

@@ -7,8 +7,8 @@ use crate::Result;
 use crate::config::Config;
 use crate::model::builtin;
 use crate::model::card::{ModelCard, TrainingData};
-use crate::model::open::read_card;
 use crate::model::weights::TensorFile;
+use crate::open::read_card;
 use crate::train::{CONFIG, Ending, RunSummary};
 
 const TEMPLATE: &str = include_str!("../../assets/model-card.md");

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{OptimizerConfig, in_file, overridden, read, unreadable};
-use crate::convert::input::{Input, one_or_many};
 use crate::model::config::Precision;
 use crate::model::head::HeadTask;
+use crate::weights_input::{Input, one_or_many};
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -18,12 +18,10 @@ use medst_data::study::Study;
 use tch::Tensor;
 
 use super::config::{ClassWeights, DataConfig};
-use super::mixup::Other;
-use crate::eval::pairs::Course;
-use crate::eval::prompts;
 use crate::eval::suite::linear_probe::{CLASS, DIAGNOSIS};
-use crate::eval::suite::truth::{self, Skipped, skip};
-use crate::eval::tasks::{draw_subjects, words};
+use crate::eval::tasks::draw_subjects;
+use crate::labels::truth::{self, Skipped, skip};
+use crate::labels::{Course, prompts, words};
 use crate::model::head::{HeadConfig, HeadTask};
 use crate::model::input::ImageInput;
 use crate::model::pictures::{ImageSelection, image_input};
@@ -66,6 +64,14 @@ pub struct Batch {
     pub targets: Tensor,
     /// What the items are mixed with.
     pub mixed: Option<Other>,
+}
+
+/// The other labels of a batch that is mixed (`super::mixup`).
+pub struct Other {
+    /// The share of the batch's own labels, `λ`.
+    pub share: f64,
+    /// `[B, L]` int64, as in [`Batch`].
+    pub targets: Tensor,
 }
 
 impl<'a> Labels<'a> {

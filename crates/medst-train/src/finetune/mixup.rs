@@ -24,7 +24,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use tch::{Kind, Tensor};
 
-use super::data::Batch;
+use super::data::{Batch, Other};
 use crate::model::input::ImageInput;
 use crate::train::sampler::{self, Purpose};
 
@@ -35,14 +35,6 @@ pub struct Mixing {
     pub share: f64,
     /// The other item of each item.
     pub others: Vec<usize>,
-}
-
-/// The other labels of a batch that is mixed.
-pub struct Other {
-    /// The share of the batch's own labels, `λ`.
-    pub share: f64,
-    /// `[B, L]` int64, as in [`Batch`].
-    pub targets: Tensor,
 }
 
 impl Mixing {

@@ -156,7 +156,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::finetune::mixup::Other;
+    use crate::finetune::data::Other;
     use crate::model::head::{HeadConfig, HeadTask};
     use crate::model::input::ImageInput;
     use crate::model::parameters::Scope;

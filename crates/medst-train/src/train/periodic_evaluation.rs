@@ -11,12 +11,12 @@ use medst_data::split::Split;
 use super::checkpoint::State;
 use super::log::{Entry, Measured};
 use crate::config::Config;
-use crate::eval::bootstrap::Bootstrap;
 use crate::eval::encode::ModelEncoder;
 use crate::eval::result::{Figure, TaskResult};
 use crate::eval::suite::{CorpusPart, Suite};
 use crate::infer::{EngineRef, Limits, Origin, Reader};
 use crate::model::MedSt;
+use crate::stats::bootstrap::Bootstrap;
 use crate::{Error, Result};
 
 /// Pictures that are encoded at once.

@@ -18,6 +18,7 @@ use super::loss_scale::Scaled;
 use super::optimizer::AdamW;
 use super::schedule::Schedule;
 use crate::distributed::{self, Group};
+use crate::loss::scale::Scale;
 use crate::model::MedSt;
 use crate::model::card::ModelCard;
 use crate::{Error, Result, ops};
@@ -170,7 +171,7 @@ impl<'a> TrainingRun<'a> {
         }
         let scale = self.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
         optimizer.step(&gradients, rate, scale / factor);
-        model.limit_scale();
+        Scale::limit_learned(model);
         drop(gradients);
         state.step += 1;
         state.position += 1;

@@ -5,7 +5,7 @@
 //! are short: a finding that is present or absent, the phrase of a box, the course of a finding
 //! since the visit before (`edema_progression`, as in MS-CXR-T). As captions made from class names
 //! do for CLIP (Radford et al., ICML 2021), they teach the words that prompts and phrases are made
-//! of. The sentences differ from those that evaluations use ([`crate::eval::prompts`]).
+//! of. The sentences differ from those that evaluations use ([`crate::labels::prompts`]).
 
 use medst_data::boxes::{self, Boxes};
 use medst_data::study::Study;
@@ -13,7 +13,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::truth::{self, Statement};
-use crate::eval::pairs::Course;
+use crate::labels::Course;
 
 const PRESENT: [&str; 5] = ["{}", "There is {}", "{} is present", "Findings of {}", "{} is seen on this study"];
 const ABSENT: [&str; 4] = ["no {}", "{} is not seen", "without {}", "No {} on this study"];
@@ -95,7 +95,7 @@ mod tests {
 
     use super::super::truth::tests::study;
     use super::*;
-    use crate::eval::prompts;
+    use crate::labels::prompts;
 
     fn texts(labels: &[(&str, &str)]) -> BTreeSet<String> {
         let findings = ["edema", "pleural effusion"].map(String::from);

@@ -8,8 +8,7 @@ use medst_data::image::crop::Corner;
 use medst_data::study::Study;
 use tch::Tensor;
 
-use crate::eval::pairs::Course;
-use crate::eval::prompts;
+use crate::labels::{Course, prompts};
 use crate::model::input::Truth;
 use crate::{Error, Result};
 

@@ -13,8 +13,8 @@ use medst_data::split::Split;
 use medst_model::config::Config;
 use medst_model::model::config::Precision;
 use medst_model::model::cost::Load;
-use medst_model::model::fused;
 use medst_model::model::input::{Batch, ImageInput, Relations, ReportInput};
+use medst_model::model::layers;
 use medst_model::{Error, Result};
 use medst_train::train::dataset::{Crop, Dataset};
 use medst_train::train::loader::Loader;
@@ -141,7 +141,7 @@ impl Workload {
         let mut rates: Vec<f64> = (0..15)
             .map(|_| {
                 let start = Instant::now();
-                let _ = fused::linear(&x, &weight, &bias);
+                let _ = layers::linear(&x, &weight, &bias);
                 self.wait();
                 2.0 * (rows * width * inner) as f64 / start.elapsed().as_secs_f64()
             })

@@ -2,10 +2,10 @@
 
 use medst_model::convert::vit::Pixels;
 use medst_model::convert::{convert, positions};
-use medst_model::model::open::open_model;
 use medst_model::model::view_experts::View;
 use medst_model::model::weights::{TensorFile, write_safetensors};
 use medst_model::model::{MedSt, Mode};
+use medst_model::open::open_model;
 use tch::{Device, Kind, Tensor};
 
 use super::{SMALL_IMAGE, SMALL_TEXT, assert_equal, expected, fixture, made, reports, request};

@@ -5,11 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use medst_model::convert::{Input, Request, Target, convert};
+use medst_model::convert::{Request, Target, convert};
 use medst_model::model::Mode;
-use medst_model::model::open::open_model;
 use medst_model::model::view_experts::View;
 use medst_model::model::weights::write_safetensors;
+use medst_model::open::open_model;
+use medst_model::weights_input::Input;
 use tch::{Device, Kind, Tensor};
 
 use super::round_trips::of_reference;

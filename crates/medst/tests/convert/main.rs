@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 use medst_model::convert::{Conversion, Request, convert};
 use medst_model::model::input::ReportInput;
-use medst_model::model::open::{OpenedModel, open_model};
 use medst_model::model::weights::TensorFile;
+use medst_model::open::{OpenedModel, open_model};
 use tch::{Device, Kind, Tensor};
 
 fn fixtures() -> PathBuf {

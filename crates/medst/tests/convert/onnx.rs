@@ -6,10 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use medst_model::convert::write::write;
-use medst_model::convert::{Headed, Input, Request, Target, convert, with_head};
+use medst_model::convert::{Headed, Request, Target, convert, with_head};
 use medst_model::model::head::{HeadConfig, HeadTask};
-use medst_model::model::open::open_model;
 use medst_model::model::{MedSt, Mode};
+use medst_model::open::open_model;
+use medst_model::weights_input::Input;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 

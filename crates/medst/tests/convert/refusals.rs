@@ -120,7 +120,7 @@ fn configurations_of_a_library_that_compute_something_else() {
 /// Weights that have not been converted yet cannot be opened as a model.
 #[test]
 fn a_file_of_another_program_is_not_opened_as_a_model() {
-    let error = medst_model::model::open::open_model(&fixture("deit.pth"), tch::Device::Cpu).err().unwrap().to_string();
+    let error = medst_model::open::open_model(&fixture("deit.pth"), tch::Device::Cpu).err().unwrap().to_string();
     assert!(error.contains("medst convert") && error.contains("deit.pth"), "{error}");
 }
 

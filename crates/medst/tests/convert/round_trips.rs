@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use medst_model::convert::{Input, Request, Target, convert};
+use medst_model::convert::{Request, Target, convert};
 use medst_model::model::MedSt;
 use medst_model::model::card::ModelCard;
-use medst_model::model::open::open_model;
 use medst_model::model::weights::TensorFile;
+use medst_model::open::open_model;
+use medst_model::weights_input::Input;
 use tch::{Device, Kind, Tensor};
 
 use super::{fixture, fixtures, made, request};

@@ -6,7 +6,7 @@ mod bench;
 use medst_data::progress::Silent;
 use medst_model::distributed::alone;
 use medst_model::model::config::Positions;
-use medst_model::model::open::open_model;
+use medst_model::open::open_model;
 use medst_train::train::pretrain;
 use tch::Device;
 

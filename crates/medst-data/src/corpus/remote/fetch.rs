@@ -54,10 +54,10 @@ impl Shards {
     /// A shard or picture that cannot be read.
     pub fn picture(&self, index: usize) -> Result<Vec<u8>> {
         let inner = &self.inner;
-        let (number, place) = (index / CAPACITY, index % CAPACITY);
+        let (number, position) = (index / CAPACITY, index % CAPACITY);
         let name = shards::name(shards::IMAGES, number);
         if let Some(shard) = inner.slots[number].get() {
-            return inner.of_shard(shard, place);
+            return inner.of_shard(shard, position);
         }
         if self.process != std::process::id() {
             // Threads do not live on in a process that was forked from theirs.
@@ -74,17 +74,17 @@ impl Shards {
         });
         inner.hurry(number);
         if inner.cached.is_here(&name) {
-            return inner.of_shard(inner.wait(number), place);
+            return inner.of_shard(inner.wait(number), position);
         }
         let size = inner.side * inner.side;
-        let start = (HEADER + place * size) as u64;
-        let whole = inner.cached.manifest.files.get(&name).map_or(0, |file| file.bytes);
+        let start = (HEADER + position * size) as u64;
+        let file_size = inner.cached.manifest.files.get(&name).map_or(0, |file| file.bytes);
         let key = inner.cached.address.key(&name);
         match inner.cached.client.range(&key, start..start + size as u64) {
-            Ok(piece) if piece.size == whole && piece.bytes.len() == size => Ok(piece.bytes),
+            Ok(piece) if piece.size == file_size && piece.bytes.len() == size => Ok(piece.bytes),
             // The thread that reads the whole shard reports what is wrong, or the shard has
             // arrived.
-            _ => inner.of_shard(inner.wait(number), place),
+            _ => inner.of_shard(inner.wait(number), position),
         }
     }
 }
@@ -96,9 +96,9 @@ impl Drop for Shards {
 }
 
 impl Inner {
-    fn of_shard(&self, shard: &Result<Shard>, place: usize) -> Result<Vec<u8>> {
+    fn of_shard(&self, shard: &Result<Shard>, position: usize) -> Result<Vec<u8>> {
         match shard {
-            Ok(shard) => shard.picture(place),
+            Ok(shard) => shard.picture(position),
             Err(error) => {
                 Err(Error::Corpus { path: self.cached.address.to_string().into(), message: error.to_string() })
             }
@@ -112,8 +112,8 @@ impl Inner {
     /// Makes a shard the next one to be read, if no thread reads it yet.
     fn hurry(&self, number: usize) {
         let mut waiting = self.waiting();
-        if let Some(place) = waiting.iter().position(|&other| other == number) {
-            waiting.remove(place);
+        if let Some(index) = waiting.iter().position(|&other| other == number) {
+            waiting.remove(index);
             waiting.push_front(number);
         }
     }

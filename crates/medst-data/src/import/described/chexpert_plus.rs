@@ -120,7 +120,7 @@ static DATE: LazyLock<Regex> =
 /// The first date of a text (month, day, year), as a number of days.
 fn first_date(text: &str) -> Option<i32> {
     DATE.captures_iter(text).find_map(|found| {
-        let number = |place: usize| found[place].parse::<u32>().ok();
+        let number = |group: usize| found[group].parse::<u32>().ok();
         let year = number(3).map(|year| if year < 100 { 2000 + year } else { year })?;
         Some(NaiveDate::from_ymd_opt(year.cast_signed(), number(1)?, number(2)?)?.num_days_from_ce())
     })

@@ -56,11 +56,11 @@ pub struct Description {
     pub time: Option<(&'static str, Clock)>,
     /// Columns of the impression and of the findings.
     pub report: Option<[&'static str; 2]>,
-    /// The column that names the part, and the meaning of its values. It takes precedence over the
-    /// table's part.
-    pub split: Option<(&'static str, &'static [(&'static str, Part)])>,
-    /// Lists of image file names that decide on the part.
-    pub lists: &'static [(&'static str, Part)],
+    /// The column that names the split, and the meaning of its values. It takes precedence over the
+    /// table's split.
+    pub split: Option<(&'static str, &'static [(&'static str, SplitAssignment)])>,
+    /// Lists of image file names that decide on the split.
+    pub lists: &'static [(&'static str, SplitAssignment)],
     pub findings: Option<Findings>,
     pub keep: Keep,
     /// Findings by the source's name where the program has another one.
@@ -85,15 +85,15 @@ pub type Condition = (&'static str, &'static str);
 pub struct ImageTable {
     /// Its names, of which the first that exists is read; `.gz` is tried too.
     pub names: &'static [&'static str],
-    pub part: Part,
+    pub split: SplitAssignment,
     /// Possible paths of an image, relative to the folder. `**/` finds a file with that name in any
     /// sub-folder.
     pub images: &'static [&'static str],
 }
 
-/// Which part of a corpus something belongs to.
+/// The split that a source gives to an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum SplitAssignment {
     Train,
     /// Trains, except for 5 % of the subjects, by a hash of their id, which validate.
     TrainAndValidate,
@@ -103,15 +103,16 @@ pub enum Part {
     ByHash,
 }
 
-impl Part {
-    fn split(self, subject: &str) -> Option<Split> {
+impl SplitAssignment {
+    /// The split of a subject; `None` where the corpus decides by hash.
+    fn of_subject(self, subject: &str) -> Option<Split> {
         match self {
-            Part::Train => Some(Split::Train),
-            Part::TrainAndValidate if Sha256::digest(subject.as_bytes())[0] < 13 => Some(Split::Validate),
-            Part::TrainAndValidate => Some(Split::Train),
-            Part::Validate => Some(Split::Validate),
-            Part::Test => Some(Split::Test),
-            Part::ByHash => None,
+            SplitAssignment::Train => Some(Split::Train),
+            SplitAssignment::TrainAndValidate if Sha256::digest(subject.as_bytes())[0] < 13 => Some(Split::Validate),
+            SplitAssignment::TrainAndValidate => Some(Split::Train),
+            SplitAssignment::Validate => Some(Split::Validate),
+            SplitAssignment::Test => Some(Split::Test),
+            SplitAssignment::ByHash => None,
         }
     }
 }
@@ -242,21 +243,21 @@ fn existing(root: &Path, names: &[&str]) -> Option<PathBuf> {
     names.iter().flat_map(|name| [root.join(name), root.join(format!("{name}.gz"))]).find(|path| path.exists())
 }
 
-/// Which part the lists of images put an image in.
+/// Which split the lists of images put an image in.
 struct Lists {
     files: Vec<PathBuf>,
-    of_image: HashMap<String, Part>,
+    of_image: HashMap<String, SplitAssignment>,
 }
 
 impl Lists {
     fn read(about: &Description, root: &Path) -> Result<Lists> {
         let mut lists = Lists { files: Vec::new(), of_image: HashMap::new() };
-        for (name, part) in about.lists {
+        for (name, split) in about.lists {
             let Some(path) = existing(root, &[*name]) else { continue };
             Rows::open_list(&path)?.each(|row| {
                 let Some(image) = row.cell(0) else { return Ok(()) };
-                match lists.of_image.insert(image.to_string(), *part) {
-                    Some(other) if other != *part => {
+                match lists.of_image.insert(image.to_string(), *split) {
+                    Some(other) if other != *split => {
                         let message = format!("`{image}` is also in another list");
                         Err(Error::Row { path: path.clone(), row: row.number, message })
                     }
@@ -323,14 +324,14 @@ impl Places<'_> {
 }
 
 /// A row whose image may need its header.
-struct Found {
+struct PendingRow {
     row: u64,
     subject: String,
     study: String,
     path: PathBuf,
     view: Result<View, Reason>,
     acquired: Option<Day>,
-    part: Part,
+    split: SplitAssignment,
     report: Option<ReportText>,
     /// Who read the image.
     reader: u64,
@@ -347,7 +348,7 @@ struct Reading<'a> {
     votes: BTreeMap<(usize, String), Vec<(u64, bool)>>,
     /// The number of each reader, by name.
     readers: HashMap<String, u64>,
-    pending: Vec<Found>,
+    pending: Vec<PendingRow>,
     progress: &'a dyn Progress,
 }
 
@@ -417,7 +418,7 @@ impl Meaning {
             left_out: about
                 .left_out
                 .iter()
-                .map(|(one, why)| Ok::<_, Error>((test(one)?, *why)))
+                .map(|(condition, why)| Ok::<_, Error>((test(condition)?, *why)))
                 .collect::<Result<_>>()?,
             time: about.time.map(|(name, read)| Ok::<_, Error>((columns.find(name)?, read))).transpose()?,
             report: match about.report {
@@ -453,7 +454,7 @@ impl Reading<'_> {
         }
         // A test set may have the readers' consensus.
         if let (Repeats::Readers(names), None) = (self.about.repeats, meaning.reader)
-            && table.part != Part::Test
+            && table.split != SplitAssignment::Test
         {
             rows.optional(names[0], &mut self.assembly.plan)?;
         }
@@ -486,9 +487,9 @@ impl Reading<'_> {
         };
         let image = self.places.find(&images, self.about.endings)?;
         let cell = |column: Option<usize>| column.and_then(|column| row.cell(column));
-        let part = self.part(path, table, meaning, &image, row)?;
+        let split = self.split(path, table, meaning, &image, row)?;
         let unusable = meaning.left_out.iter().find(|(test, _)| test.holds(row)).map(|(_, why)| Reason::from(*why));
-        let listed = self.lists.files.is_empty() || part.is_some();
+        let listed = self.lists.files.is_empty() || split.is_some();
         let unlisted = (!listed).then(|| Reason::from("image is in none of the lists of parts"));
         let view = match unusable.or(unlisted) {
             Some(reason) => Err(reason),
@@ -528,7 +529,7 @@ impl Reading<'_> {
         {
             findings.tell(cell, &mut labels);
         }
-        let part = part.unwrap_or(table.part);
+        let split = split.unwrap_or(table.split);
         let reader = match cell(meaning.reader) {
             None => row.number,
             Some(name) => {
@@ -538,26 +539,26 @@ impl Reading<'_> {
             }
         };
         let (row, path) = (row.number, image);
-        self.pending.push(Found { row, subject, study, path, view, acquired, part, report, reader, labels });
+        self.pending.push(PendingRow { row, subject, study, path, view, acquired, split, report, reader, labels });
         Ok(())
     }
 
-    /// The part that the split column or a list states.
-    fn part(
+    /// The split that the split column or a list states.
+    fn split(
         &self,
         path: &Path,
         table: &ImageTable,
         meaning: &Meaning,
         image: &Path,
         row: &RowView,
-    ) -> Result<Option<Part>> {
+    ) -> Result<Option<SplitAssignment>> {
         if let (Some((name, values)), Some(column)) = (self.about.split, meaning.split) {
             let cell = column.and_then(|column| row.cell(column)).unwrap_or_default();
-            let known = values.iter().find(|(value, _)| value.eq_ignore_ascii_case(cell)).map(|(_, part)| *part);
+            let known = values.iter().find(|(value, _)| value.eq_ignore_ascii_case(cell)).map(|(_, split)| *split);
             let expected: Vec<&str> = values.iter().map(|(value, _)| *value).collect();
             return match (known, column) {
-                (Some(part), _) => Ok(Some(part)),
-                (None, None) => Ok(Some(table.part)),
+                (Some(split), _) => Ok(Some(split)),
+                (None, None) => Ok(Some(table.split)),
                 (None, Some(_)) => {
                     let message = format!("{name} is `{cell}`; expected {}", expected.join(" or "));
                     Err(Error::Row { path: path.to_path_buf(), row: row.number, message })
@@ -578,11 +579,11 @@ impl Reading<'_> {
             pending.par_iter_mut().for_each(of_header);
         }
         self.progress.advance(pending.len() as u64);
-        pending.into_iter().try_for_each(|found| self.add(found))
+        pending.into_iter().try_for_each(|row| self.add(row))
     }
 
-    fn add(&mut self, found: Found) -> Result<()> {
-        let Found { row, subject, study, path, view, acquired, part, report, reader, labels } = found;
+    fn add(&mut self, pending: PendingRow) -> Result<()> {
+        let PendingRow { row, subject, study, path, view, acquired, split, report, reader, labels } = pending;
         let view = match view {
             Ok(view) => view,
             Err(reason) => {
@@ -597,7 +598,7 @@ impl Reading<'_> {
             let images = if view.is_frontal() { &planned.frontals } else { &planned.laterals };
             self.about.repeats != Repeats::No && images.iter().any(|image| image.path == path)
         });
-        let split = part.split(&subject);
+        let split = split.of_subject(&subject);
         let index = match known {
             Some(index) => index,
             None => {
@@ -637,22 +638,22 @@ pub(crate) fn plain(cell: &str) -> String {
 }
 
 /// Takes subject and view from the header of the image.
-fn of_header(found: &mut Found) {
-    if found.view.is_err() {
+fn of_header(pending: &mut PendingRow) {
+    if pending.view.is_err() {
         return;
     }
-    if !found.path.exists() {
-        found.view = Err("image file does not exist".into());
+    if !pending.path.exists() {
+        pending.view = Err("image file does not exist".into());
         return;
     }
-    match image::dicom_header(&found.path) {
+    match image::dicom_header(&pending.path) {
         Ok(header) => {
-            found.view = header.view.ok_or_else(|| Reason::from("the DICOM header states no view"));
+            pending.view = header.view.ok_or_else(|| Reason::from("the DICOM header states no view"));
             if let Some(subject) = header.subject_id.filter(|id| !id.is_empty()) {
-                found.subject = subject;
+                pending.subject = subject;
             }
         }
-        Err(error) => found.view = Err(Reason::of_picture(error)),
+        Err(error) => pending.view = Err(Reason::of_picture(error)),
     }
 }
 
@@ -676,7 +677,7 @@ impl Findings {
         };
         let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
         for (ours, theirs) in self.names {
-            let there = names.iter().any(|name| theirs.iter().any(|one| one.eq_ignore_ascii_case(name)));
+            let there = names.iter().any(|name| theirs.iter().any(|spelling| spelling.eq_ignore_ascii_case(name)));
             labels.push((ours.to_string(), u8::from(there).to_string()));
         }
         if let Some(list) = self.list.filter(|_| !names.is_empty()) {

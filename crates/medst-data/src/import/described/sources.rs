@@ -1,7 +1,7 @@
 //! The descriptions, one per source. See docs/data.md for how certain each one is.
 
 use super::boxes::{BoxTable, Corners, Phrase, Size};
-use super::{Description, Findings, ImageTable, Keep, Part, Repeats, Written, chexpert_plus};
+use super::{Description, Findings, ImageTable, Keep, Repeats, SplitAssignment, Written, chexpert_plus};
 use crate::import::values;
 use crate::study::View;
 
@@ -57,8 +57,8 @@ const CHEXPERT_IMAGES: &[&str] = &["{Path<}", "{Path}"];
 /// CheXpert, in the full or the small release. `valid.csv` is the usual test set.
 pub static CHEXPERT: Description = Description {
     tables: &[
-        ImageTable { names: &["train.csv"], part: Part::TrainAndValidate, images: CHEXPERT_IMAGES },
-        ImageTable { names: &["valid.csv"], part: Part::Test, images: CHEXPERT_IMAGES },
+        ImageTable { names: &["train.csv"], split: SplitAssignment::TrainAndValidate, images: CHEXPERT_IMAGES },
+        ImageTable { names: &["valid.csv"], split: SplitAssignment::Test, images: CHEXPERT_IMAGES },
     ],
     ..OF_CHEXPERT
 };
@@ -66,9 +66,9 @@ pub static CHEXPERT: Description = Description {
 /// CheXpert with the test set that was published later: `valid.csv` validates then.
 pub static CHEXPERT_WITH_TEST: Description = Description {
     tables: &[
-        ImageTable { names: &["train.csv"], part: Part::Train, images: CHEXPERT_IMAGES },
-        ImageTable { names: &["valid.csv"], part: Part::Validate, images: CHEXPERT_IMAGES },
-        ImageTable { names: &["test.csv"], part: Part::Test, images: CHEXPERT_IMAGES },
+        ImageTable { names: &["train.csv"], split: SplitAssignment::Train, images: CHEXPERT_IMAGES },
+        ImageTable { names: &["valid.csv"], split: SplitAssignment::Validate, images: CHEXPERT_IMAGES },
+        ImageTable { names: &["test.csv"], split: SplitAssignment::Test, images: CHEXPERT_IMAGES },
     ],
     ..OF_CHEXPERT
 };
@@ -79,7 +79,7 @@ pub static CHEXPERT_PLUS: Description = Description {
     title: "CheXpert Plus",
     tables: &[ImageTable {
         names: &["df_chexpert_plus_240401.csv"],
-        part: Part::TrainAndValidate,
+        split: SplitAssignment::TrainAndValidate,
         images: &["{path_to_image}", "PNG/{path_to_image}", "DICOM/{path_to_image}"],
     }],
     subject: "{deid_patient_id}",
@@ -94,7 +94,14 @@ pub static CHEXPERT_PLUS: Description = Description {
     ],
     time: Some(("patient_report_date_order", values::day)),
     report: Some(["section_impression", "section_findings"]),
-    split: Some(("split", &[("train", Part::TrainAndValidate), ("valid", Part::Test), ("test", Part::Test)])),
+    split: Some((
+        "split",
+        &[
+            ("train", SplitAssignment::TrainAndValidate),
+            ("valid", SplitAssignment::Test),
+            ("test", SplitAssignment::Test),
+        ],
+    )),
     keep: Keep::Only(&[
         ("age", "age"),
         ("sex", "sex"),
@@ -117,7 +124,7 @@ pub static PADCHEST: Description = Description {
     title: "PadChest",
     tables: &[ImageTable {
         names: &["PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"],
-        part: Part::ByHash,
+        split: SplitAssignment::ByHash,
         images: &["images/{ImageDir}/{ImageID}", "{ImageDir}/{ImageID}"],
     }],
     subject: "{PatientID}",
@@ -185,7 +192,7 @@ pub static MS_CXR: Description = Description {
     title: "MS-CXR",
     tables: &[ImageTable {
         names: &["MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.csv"],
-        part: Part::Test,
+        split: SplitAssignment::Test,
         images: &["{path}"],
     }],
     optional: &["split"],
@@ -196,7 +203,12 @@ pub static MS_CXR: Description = Description {
     views: &[(&[], View::Ap)],
     split: Some((
         "split",
-        &[("train", Part::Train), ("val", Part::Validate), ("validate", Part::Validate), ("test", Part::Test)],
+        &[
+            ("train", SplitAssignment::Train),
+            ("val", SplitAssignment::Validate),
+            ("validate", SplitAssignment::Validate),
+            ("test", SplitAssignment::Test),
+        ],
     )),
     keep: Keep::Only(&[("category_name", "category")]),
     boxes: Some(BoxTable {
@@ -217,14 +229,14 @@ pub static NIH: Description = Description {
     title: "NIH ChestX-ray14",
     tables: &[ImageTable {
         names: &["Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv"],
-        part: Part::ByHash,
+        split: SplitAssignment::ByHash,
         images: &["**/{Image Index}"],
     }],
     subject: "{Patient ID}",
     study: "{Image Index}",
     views: &[(&[("View Position", "PA")], View::Pa), (&[("View Position", "AP")], View::Ap)],
     time: Some(("Follow-up #", values::day)),
-    lists: &[("train_val_list.txt", Part::TrainAndValidate), ("test_list.txt", Part::Test)],
+    lists: &[("train_val_list.txt", SplitAssignment::TrainAndValidate), ("test_list.txt", SplitAssignment::Test)],
     findings: Some(Findings {
         column: "Finding Labels",
         written: Written::Separated('|'),
@@ -269,12 +281,12 @@ const VINDR_BASE: Description = Description {
     tables: &[
         ImageTable {
             names: &["annotations/image_labels_train.csv", "image_labels_train.csv"],
-            part: Part::TrainAndValidate,
+            split: SplitAssignment::TrainAndValidate,
             images: &["train/{image_id}"],
         },
         ImageTable {
             names: &["annotations/image_labels_test.csv", "image_labels_test.csv"],
-            part: Part::Test,
+            split: SplitAssignment::Test,
             images: &["test/{image_id}"],
         },
     ],
@@ -301,7 +313,7 @@ const READERS: &[&str] = &["rad_id", "rad_ID"];
 /// VinDr-CXR as the Kaggle challenge VinBigData publishes it: one table with a row for each box of
 /// a reader, of the training images alone.
 pub static VINDR_KAGGLE: Description = Description {
-    tables: &[ImageTable { names: &["train.csv"], part: Part::ByHash, images: &["train/{image_id}"] }],
+    tables: &[ImageTable { names: &["train.csv"], split: SplitAssignment::ByHash, images: &["train/{image_id}"] }],
     findings: Some(Findings {
         column: "class_name",
         written: Written::Separated('|'),
@@ -346,7 +358,7 @@ pub static SIIM: Description = Description {
     title: "SIIM-ACR Pneumothorax",
     tables: &[ImageTable {
         names: &["train-rle.csv"],
-        part: Part::ByHash,
+        split: SplitAssignment::ByHash,
         images: &["dicom-images-train/**/{ImageId}.dcm"],
     }],
     subject: "{ImageId}",
@@ -380,32 +392,32 @@ pub static CXR_LT: Description = Description {
     tables: &[
         ImageTable {
             names: &["cxr-lt-2024/development_labeled_task1.csv", "development_labeled_task1.csv"],
-            part: Part::TrainAndValidate,
+            split: SplitAssignment::TrainAndValidate,
             images: OF_MIMIC,
         },
         ImageTable {
             names: &["cxr-lt-2024/development_labeled_task2.csv", "development_labeled_task2.csv"],
-            part: Part::TrainAndValidate,
+            split: SplitAssignment::TrainAndValidate,
             images: OF_MIMIC,
         },
         ImageTable {
             names: &["cxr-lt-2024/development_labeled_task3.csv", "development_labeled_task3.csv"],
-            part: Part::TrainAndValidate,
+            split: SplitAssignment::TrainAndValidate,
             images: OF_MIMIC,
         },
         ImageTable {
             names: &["cxr-lt-2024/test_labeled_task1.csv", "test_labeled_task1.csv"],
-            part: Part::Test,
+            split: SplitAssignment::Test,
             images: OF_MIMIC,
         },
         ImageTable {
             names: &["cxr-lt-2024/test_labeled_task2.csv", "test_labeled_task2.csv"],
-            part: Part::Test,
+            split: SplitAssignment::Test,
             images: OF_MIMIC,
         },
         ImageTable {
             names: &["cxr-lt-2024/test_labeled_task3.csv", "test_labeled_task3.csv"],
-            part: Part::Test,
+            split: SplitAssignment::Test,
             images: OF_MIMIC,
         },
     ],

@@ -94,7 +94,7 @@ fn from_zip(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Re
             Some(bytes)
         });
         match text {
-            Some(bytes) => whole(assembly, study, &bytes),
+            Some(bytes) => add_report(assembly, study, &bytes),
             None => assembly.plan.warn("reports damaged in the zip file, left out"),
         }
         progress.advance(1);
@@ -117,7 +117,7 @@ fn from_folder(root: &Path, assembly: &mut Assembly, progress: &dyn Progress) ->
             file.take(LONGEST).read_to_end(&mut bytes).map(|_| bytes)
         });
         match bytes {
-            Ok(bytes) => whole(assembly, index, &bytes),
+            Ok(bytes) => add_report(assembly, index, &bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(_) => assembly.plan.warn("unreadable report files, left out"),
         }
@@ -126,14 +126,14 @@ fn from_folder(root: &Path, assembly: &mut Assembly, progress: &dyn Progress) ->
     Ok(())
 }
 
-fn whole(assembly: &mut Assembly, index: usize, bytes: &[u8]) {
+fn add_report(assembly: &mut Assembly, index: usize, bytes: &[u8]) {
     assembly.report(index, ReportText::MimicCxr(String::from_utf8_lossy(bytes).into_owned()));
 }
 
 fn from_sections(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Result<()> {
     let mut rows = Rows::open(path)?;
     let study = match (rows.find("study")?, rows.find("study_id")?) {
-        (Some(place), _) | (None, Some(place)) => place,
+        (Some(column), _) | (None, Some(column)) => column,
         (None, None) => rows.column("study")?,
     };
     let (impression, findings) = (rows.column("impression")?, rows.column("findings")?);

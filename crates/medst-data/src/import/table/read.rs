@@ -30,8 +30,8 @@ pub struct Row {
 impl Row {
     /// The cell of a column.
     pub fn cell(&self, column: &str) -> Option<&str> {
-        let place = self.columns.iter().position(|name| name == column)?;
-        self.cells[place].as_deref()
+        let index = self.columns.iter().position(|name| name == column)?;
+        self.cells[index].as_deref()
     }
 
     /// Cells that say something, by column.
@@ -164,8 +164,8 @@ fn read_parquet(path: &Path) -> Result<Table> {
     let mut table = Table { columns, ..Table::default() };
     for group in reader.groups() {
         let group = group.map_err(damaged)?;
-        let column = |place| -> parquet_table::Result<_> {
-            let cells = group.cells(place)?.into_iter();
+        let column = |index| -> parquet_table::Result<_> {
+            let cells = group.cells(index)?.into_iter();
             let cells: Vec<Option<Box<str>>> = cells.map(|cell| meaning(&cell?).map(Box::from)).collect();
             Ok(cells.into_iter())
         };
@@ -181,7 +181,7 @@ fn read_parquet(path: &Path) -> Result<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parquet_table::{Cells, Field, Kind, Writer};
+    use crate::parquet_table::{Cells, ColumnType, Field, Writer};
 
     fn table(bytes: &[u8]) -> Result<Table> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn whole_numbers_in_floating_point_columns_are_ids() {
-        let fields = [("subject_id", Kind::Double), ("view", Kind::Text), ("image", Kind::Text)];
+        let fields = [("subject_id", ColumnType::Double), ("view", ColumnType::Text), ("image", ColumnType::Text)];
         let mut writer =
             Writer::new(Vec::new(), &fields.map(|(name, kind)| Field::optional(name, kind)), false).unwrap();
         let texts = |text| Cells::Text(vec![Some(text); 2]);

@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::picture::{Picture, Pictures};
+use super::picture::{ExamplePicture, ExamplePictures};
 use super::plot;
 use super::{Evaluation, READING, SUBGROUPS};
 use crate::eval::published::Published;
@@ -23,8 +23,8 @@ pub(super) fn head(title: &str) -> Markup {
     }
 }
 
-pub fn render(evaluation: &Evaluation, pictures: &[Pictures]) -> Markup {
-    let none = Pictures::new();
+pub fn render(evaluation: &Evaluation, pictures: &[ExamplePictures]) -> Markup {
+    let none = ExamplePictures::new();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -83,9 +83,9 @@ fn overview(evaluation: &Evaluation) -> Markup {
                     @for task in &corpus.tasks {
                         @let figures = task.headlines();
                         tbody {
-                            @for (place, figure) in figures.iter().enumerate() {
+                            @for (index, figure) in figures.iter().enumerate() {
                                 tr {
-                                    @if place == 0 {
+                                    @if index == 0 {
                                         th rowspan=(figures.len()) { a href=(format!("#{}", anchor(number, task))) { (task.task.title()) } }
                                         td.data rowspan=(figures.len()) {
                                             (short(corpus)) small { (task.rows) " rows, " (task.subjects) " subjects" }
@@ -152,7 +152,7 @@ fn published(published: &Published, unit: Unit) -> Markup {
     html! { div title=(published.on) { (unit.text(published.value)) @if unit == Unit::Share { " %" } small { (published.model) "; " (published.on) "; as published" } } }
 }
 
-fn section(number: usize, corpus: &CorpusResult, pictures: &Pictures) -> Markup {
+fn section(number: usize, corpus: &CorpusResult, pictures: &ExamplePictures) -> Markup {
     let data = &corpus.data;
     html! {
         section.corpus {
@@ -167,12 +167,12 @@ fn section(number: usize, corpus: &CorpusResult, pictures: &Pictures) -> Markup 
                     div { dt { (split) } dd { (count) } }
                 }
             }
-            @for task in &corpus.tasks { (one(&anchor(number, task), task, pictures)) }
+            @for task in &corpus.tasks { (task_section(&anchor(number, task), task, pictures)) }
         }
     }
 }
 
-fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
+fn task_section(anchor: &str, task: &TaskResult, pictures: &ExamplePictures) -> Markup {
     let published = task.figures.iter().any(|figure| !figure.published.is_empty());
     html! {
         article id=(anchor) {
@@ -185,9 +185,9 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
                 } }
                 @for group in task.figures.chunk_by(|a, b| a.group == b.group) {
                     tbody {
-                        @for (place, figure) in group.iter().enumerate() {
+                        @for (index, figure) in group.iter().enumerate() {
                             tr {
-                                @if place == 0 { th rowspan=(group.len()) { (figure.group) } }
+                                @if index == 0 { th rowspan=(group.len()) { (figure.group) } }
                                 td { (figure.name) }
                                 (cells(figure))
                                 td.number.faint { (figure.rows) }
@@ -256,10 +256,10 @@ fn by_column(column: &str, figures: &[&Figure]) -> Markup {
             @for figure in figures {
                 @for breakdown in figure.by.iter().filter(|breakdown| breakdown.column == column) {
                     tbody {
-                        @for (place, part) in breakdown.parts.iter().enumerate() {
+                        @for (index, part) in breakdown.parts.iter().enumerate() {
                             @let shown = Figure { value: part.value, interval: part.interval, ..(*figure).clone() };
                             tr {
-                                @if place == 0 {
+                                @if index == 0 {
                                     th rowspan=(breakdown.parts.len() + usize::from(breakdown.gap.is_some())) {
                                         (figure.name) small { (figure.group) }
                                     }
@@ -296,10 +296,10 @@ fn is_calibration(plot: &Plot) -> bool {
 /// Most pictures of a case.
 const SHOWN: usize = 4;
 
-fn case(example: &Example, pictures: &Pictures) -> Markup {
+fn case(example: &Example, pictures: &ExamplePictures) -> Markup {
     let shown = example.rows.iter().zip(&example.studies).take(SHOWN);
     let found = shown.filter_map(|(&row, study)| Some((study, pictures.get(&(row, example.phrase.clone()))?)));
-    let found: Vec<(&String, &Picture)> = found.collect();
+    let found: Vec<(&String, &ExamplePicture)> = found.collect();
     let heat = found.iter().any(|shown| shown.1.heat.is_some());
     html! {
         figure.case {

@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, html};
 use medst_data::files::whole;
 use serde::Serialize;
 
-use super::picture::Pictures;
+use super::picture::ExamplePictures;
 use super::{Evaluation, READING, html as page, plot};
 use crate::Result;
 use crate::eval::result::{Figure, Task, Unit};
@@ -52,15 +52,17 @@ impl Leaderboard {
         for (number, corpus) in evaluations.first().into_iter().flat_map(|first| first.corpora.iter().enumerate()) {
             // The tasks that some encoder can do; the figures are those of the first that can.
             for task in Task::ALL {
-                let of =
-                    |own: &Evaluation| own.corpora.get(number)?.tasks.iter().position(|result| result.task == task);
+                let of = |evaluation: &Evaluation| {
+                    evaluation.corpora.get(number)?.tasks.iter().position(|result| result.task == task)
+                };
                 let results: Vec<Option<usize>> = evaluations.iter().map(of).collect();
                 let result = |encoder: usize| Some(&evaluations[encoder].corpora[number].tasks[results[encoder]?]);
                 let Some(first) = (0..evaluations.len()).find_map(result) else { continue };
                 for headline in first.headlines() {
                     let figures: Vec<Option<&Figure>> = (0..evaluations.len())
                         .map(|encoder| {
-                            let same = |own: &&Figure| own.group == headline.group && own.name == headline.name;
+                            let same =
+                                |figure: &&Figure| figure.group == headline.group && figure.name == headline.name;
                             result(encoder)?.figures.iter().find(same)
                         })
                         .collect();
@@ -70,7 +72,7 @@ impl Leaderboard {
                         group: headline.group.clone(),
                         name: headline.name.clone(),
                         unit: headline.unit,
-                        entries: figures.iter().map(|own| Entry::new(*own, figures[0])).collect(),
+                        entries: figures.iter().map(|figure| Entry::new(*figure, figures[0])).collect(),
                     });
                 }
             }
@@ -85,10 +87,10 @@ impl Leaderboard {
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn write(&self, folder: &Path, pictures: &[Vec<Pictures>]) -> Result<PathBuf> {
+    pub fn write(&self, folder: &Path, pictures: &[Vec<ExamplePictures>]) -> Result<PathBuf> {
         for (number, evaluation) in self.evaluations.iter().enumerate() {
-            let own = pictures.get(number).map_or(&[][..], Vec::as_slice);
-            evaluation.write(&folder.join((number + 1).to_string()), own)?;
+            let examples = pictures.get(number).map_or(&[][..], Vec::as_slice);
+            evaluation.write(&folder.join((number + 1).to_string()), examples)?;
         }
         let json = serde_json::to_string_pretty(&self.rows).expect("rows are plain data");
         let page = folder.join("leaderboard.html");
@@ -116,9 +118,9 @@ impl Leaderboard {
                         @if let Some(first) = self.evaluations.first() {
                             p.lead { (first.protocol.name()) " protocol, " (first.at) " UTC, " (first.program) " with " (first.engine) }
                         }
-                        ol { @for (number, own) in self.evaluations.iter().enumerate() {
-                            li { a href=(format!("{}/report.html", number + 1)) { (own.encoder.name) }
-                                @for (name, value) in &own.encoder.properties { "; " (name) " " (value) } }
+                        ol { @for (number, evaluation) in self.evaluations.iter().enumerate() {
+                            li { a href=(format!("{}/report.html", number + 1)) { (evaluation.encoder.name) }
+                                @for (name, value) in &evaluation.encoder.properties { "; " (name) " " (value) } }
                         } }
                     }
                     table.figures {
@@ -159,17 +161,17 @@ impl Leaderboard {
 
 impl Entry {
     fn new(figure: Option<&Figure>, first: Option<&Figure>) -> Entry {
-        let value = figure.and_then(|own| own.value);
-        let interval = figure.and_then(|own| own.interval);
-        let both = figure.zip(first).filter(|(own, first)| !std::ptr::eq(*own, *first));
+        let value = figure.and_then(|figure| figure.value);
+        let interval = figure.and_then(|figure| figure.interval);
+        let both = figure.zip(first).filter(|(figure, first)| !std::ptr::eq(*figure, *first));
         let (difference, difference_interval) = match both {
             None => (None, None),
-            Some((own, first)) => match (&own.replicates, &first.replicates) {
-                (Some(own), Some(first)) => {
-                    let found = own.less(first);
+            Some((figure, first)) => match (&figure.replicates, &first.replicates) {
+                (Some(replicates), Some(of_first)) => {
+                    let found = replicates.less(of_first);
                     (Some(found.value), found.interval)
                 }
-                _ => (own.value.zip(first.value).map(|(own, first)| own - first), None),
+                _ => (figure.value.zip(first.value).map(|(value, first)| value - first), None),
             },
         };
         Entry { value, interval, difference, difference_interval }

@@ -63,8 +63,8 @@ fn subgroups(task: &TaskResult, out: &mut String) -> std::fmt::Result {
     let columns = task.figures.iter().find(|figure| !figure.by.is_empty()).map_or(0, |figure| figure.by.len());
     for column in 0..columns {
         let broken_down = task.figures.iter().filter_map(|figure| Some((figure, figure.by.get(column)?)));
-        for (place, (figure, breakdown)) in broken_down.enumerate() {
-            if place == 0 {
+        for (index, (figure, breakdown)) in broken_down.enumerate() {
+            if index == 0 {
                 writeln!(out, "{}\n", super::SUBGROUPS)?;
                 let column = escape(&breakdown.column);
                 writeln!(

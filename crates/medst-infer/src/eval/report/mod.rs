@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 use medst_data::files::whole;
 use serde::Serialize;
 
-use self::picture::Pictures;
-use super::bootstrap::Bootstrap;
+use self::picture::ExamplePictures;
 use super::result::{Figure, Protocol, TaskResult, write_figures};
 use super::suite::CorpusResult;
 use crate::infer::Origin;
+use crate::stats::bootstrap::Bootstrap;
 use crate::{Error, Result};
 
 /// How figures are to be read.
@@ -85,7 +85,7 @@ impl Evaluation {
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn write(&self, folder: &Path, pictures: &[Pictures]) -> Result<PathBuf> {
+    pub fn write(&self, folder: &Path, pictures: &[ExamplePictures]) -> Result<PathBuf> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let json = serde_json::to_string_pretty(self).expect("results are plain data");
         let page = folder.join("report.html");

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use crate::eval::metrics::Bin;
 use crate::eval::result::{Curve, Figure, Plot, Unit};
+use crate::stats::metrics::Bin;
 
 /// Colours that stay apart for most eyes (after Okabe and Ito).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5c4b8a", "#7f7f7f"];

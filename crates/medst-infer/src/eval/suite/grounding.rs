@@ -4,11 +4,11 @@ use medst_data::corpus::Corpus;
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
-use super::truth::{self, PhraseBoxes};
 use crate::eval::encode::Encoder;
 use crate::eval::result::{Protocol, Task, TaskResult};
 use crate::eval::tasks::{Grounding, Region};
 use crate::infer::heat::{HeatMap, Likeness, Query};
+use crate::labels::truth::{self, PhraseBoxes};
 use crate::{Error, Result};
 
 /// Heat maps that the literature compares.

@@ -7,18 +7,18 @@ use medst_data::corpus::Corpus;
 use medst_data::corpus::plan::{QUESTIONS, TextTable};
 use medst_data::split::Split;
 
-use super::truth::{PairTruth, Skipped, skip};
 use super::{
     Refusal, grounding, linear_probe, progression, retrieval, sequence_order, series_questions, temporal_image,
     temporal_sentence, temporal_transfer, zero_shot,
 };
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::Bootstrap;
 use crate::eval::encode::{Encoder, RowVectors, Studies};
 use crate::eval::pairs::ImagePairs;
 use crate::eval::result::{Protocol, Task, TaskResult};
 use crate::eval::subgroups::Subgroups;
+use crate::labels::truth::{PairTruth, Skipped, skip};
+use crate::stats::bootstrap::Bootstrap;
 
 /// What of a corpus is evaluated.
 pub struct Context<'a> {

@@ -8,10 +8,10 @@ use medst_data::split::Split;
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
-use super::truth::{self, skip};
 use crate::Result;
 use crate::eval::result::{Task, TaskResult};
 use crate::eval::tasks::{LinearProbe, ProbeData, ProbeTruth};
+use crate::labels::truth::{self, skip};
 
 /// Column of a source's one class (COVIDx).
 pub const CLASS: &str = "label";

@@ -3,7 +3,6 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`truth`] | the truth in a corpus |
 //! | `job` | a task on a corpus: `Plan` is what each task implements |
 //! | `temporal_image`, …: one per task | its truth, and what is to be encoded |
 
@@ -17,7 +16,6 @@ mod series_questions;
 mod temporal_image;
 mod temporal_sentence;
 mod temporal_transfer;
-pub mod truth;
 mod zero_shot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -29,10 +27,11 @@ use medst_data::split::Split;
 use serde::Serialize;
 
 use self::job::{Context, Encoded, Job};
-use super::bootstrap::Bootstrap;
 use super::encode::Encoder;
 use super::result::{Protocol, Task, TaskResult};
 use super::subgroups::Subgroups;
+use crate::labels::truth::{self, MissingColumn};
+use crate::stats::bootstrap::Bootstrap;
 use crate::{Error, Result};
 
 /// The options of an evaluation.
@@ -83,6 +82,12 @@ pub struct Refusal(String);
 impl From<&str> for Refusal {
     fn from(reason: &str) -> Refusal {
         Refusal(reason.into())
+    }
+}
+
+impl From<MissingColumn> for Refusal {
+    fn from(missing: MissingColumn) -> Refusal {
+        Refusal(missing.to_string())
     }
 }
 
@@ -175,10 +180,10 @@ impl Suite {
         let columns: BTreeSet<&String> = corpus.studies().iter().flat_map(|study| study.labels.keys()).collect();
         let rows: Vec<usize> = (0..corpus.studies().len()).collect();
         let fail = |reason: String| Error::Evaluation(format!("{}: {reason}", corpus.path().display()));
-        let subgroups = |asked: &String| {
-            let column = columns.iter().find(|column| column.eq_ignore_ascii_case(asked)).ok_or_else(|| {
+        let subgroups = |requested: &String| {
+            let column = columns.iter().find(|column| column.eq_ignore_ascii_case(requested)).ok_or_else(|| {
                 let known: Vec<&str> = columns.iter().map(|column| column.as_str()).collect();
-                fail(format!("unknown column {asked}; the columns of the studies are {}", known.join(", ")))
+                fail(format!("unknown column {requested}; the columns of the studies are {}", known.join(", ")))
             })?;
             let subgroups = Subgroups::new(column, &truth::values(corpus, &rows, column));
             subgroups.map_err(|error| fail(error.to_string()))
@@ -204,8 +209,8 @@ impl Suite {
         let context = Context { by: self.subgroups(corpus)?, ..self.context(corpus, seen) };
         let data = describe(&context);
         if context.part.is_empty() {
-            let asked = context.split.map_or("any split", Split::name);
-            return Err(Error::Evaluation(format!("{} has no studies in {asked}", corpus.path().display())));
+            let split = context.split.map_or("any split", Split::name);
+            return Err(Error::Evaluation(format!("{} has no studies in {split}", corpus.path().display())));
         }
         let (jobs, mut refused) = self.jobs(&context);
         progress.note(&format!("{}: {}", corpus.path().display(), data.part));

@@ -5,11 +5,11 @@ use medst_data::corpus::plan::PAIRS;
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs};
-use super::truth::{self, PairTruth};
 use crate::Result;
-use crate::eval::prompts;
 use crate::eval::result::{Protocol, Task, TaskResult};
-use crate::eval::tasks::{PhraseProgression, Phrases, Progression, Prototypes, words};
+use crate::eval::tasks::{PhraseProgression, Phrases, Progression, Prototypes};
+use crate::labels::truth::{self, PairTruth};
+use crate::labels::{prompts, words};
 
 struct ByPrototypes(PairTruth);
 

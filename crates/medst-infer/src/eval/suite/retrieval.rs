@@ -2,12 +2,12 @@
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
-use super::truth::{self, FindingLabels, Skipped};
 use crate::Result;
 use crate::eval::encode::Studies;
-use crate::eval::prompts;
 use crate::eval::result::{Protocol, Task, TaskResult};
 use crate::eval::tasks::{ByFinding, Retrieval, RetrievalData};
+use crate::labels::prompts;
+use crate::labels::truth::{self, FindingLabels, Skipped};
 
 struct Search {
     findings: Vec<FindingLabels>,

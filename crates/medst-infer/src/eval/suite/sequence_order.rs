@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
-use super::truth::skip;
 use crate::Result;
 use crate::eval::result::TaskResult;
 use crate::eval::tasks::{SequenceData, SequenceOrder};
+use crate::labels::truth::skip;
 
 struct Sequences(Vec<Vec<usize>>);
 

@@ -7,12 +7,12 @@ use medst_data::corpus::plan::{QUESTIONS, TextTable};
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
-use super::truth::{Skipped, skip};
 use crate::Result;
 use crate::eval::encode::RowVectors;
-use crate::eval::prompts;
 use crate::eval::result::TaskResult;
 use crate::eval::tasks::{Question, QuestionVectors, SeriesQuestions};
+use crate::labels::prompts;
+use crate::labels::truth::{Skipped, skip};
 
 const VISITS: [&str; 5] = ["T1", "T2", "T3", "T4", "T5"];
 const CHOICES: [&str; 5] = ["A", "B", "C", "D", "E"];
@@ -76,8 +76,8 @@ fn question_vectors(questions: &[Question], images: &RowVectors, encoded: &Encod
 /// Columns that are missing are an error.
 fn questions(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<Vec<Question>, Refusal> {
     let column = |name: &str| {
-        let place = table.columns.iter().position(|column| column == name);
-        place.ok_or_else(|| Refusal(format!("questions.csv has no column {name}")))
+        let index = table.columns.iter().position(|column| column == name);
+        index.ok_or_else(|| Refusal(format!("questions.csv has no column {name}")))
     };
     let all = |names: [&str; 5]| names.into_iter().map(column).collect::<Result<Vec<usize>, Refusal>>();
     let (visits, choices) = (all(VISITS)?, all(CHOICES)?);

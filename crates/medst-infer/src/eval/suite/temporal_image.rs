@@ -4,10 +4,10 @@ use medst_data::corpus::plan::PAIRS;
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs};
-use super::truth::{self, PairTruth};
 use crate::Result;
 use crate::eval::result::{Task, TaskResult};
 use crate::eval::tasks::TemporalImage;
+use crate::labels::truth::{self, PairTruth};
 
 struct Pairs(PairTruth);
 

@@ -4,10 +4,10 @@ use medst_data::corpus::plan::SENTENCES;
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks, check_pairs};
-use super::truth::{self, SentenceTruth};
 use crate::Result;
 use crate::eval::result::{Task, TaskResult};
 use crate::eval::tasks::{SentencePairs, TemporalSentence};
+use crate::labels::truth::{self, SentenceTruth};
 
 struct Sentences(SentenceTruth);
 

@@ -10,7 +10,6 @@ use medst_data::progress::Progress;
 use medst_data::split::Split;
 
 use super::job::{Context, Encoded, Plan, Remarks, pairs_of, usable_pairs};
-use super::truth::{self, PairTruth, Skipped, skip};
 use super::{CorpusResult, DataDescription, Refusal, Refused, Suite};
 use crate::eval::Vectors;
 use crate::eval::encode::Encoder;
@@ -18,6 +17,7 @@ use crate::eval::pairs::ImagePairs;
 use crate::eval::result::{Task, TaskResult};
 use crate::eval::subgroups::Subgroups;
 use crate::eval::tasks::{COURSES, TemporalTransfer, TransferData};
+use crate::labels::truth::{self, MissingColumn, PairTruth, Skipped, skip};
 use crate::{Error, Result};
 
 /// The column that names the source of a study.
@@ -78,7 +78,7 @@ fn pairs(corpus: &Corpus, table: &TextTable, name: Option<&str>, skipped: &mut S
     let known: BTreeSet<&str> = corpus.studies().iter().map(|study| study.study.0.as_str()).collect();
     let column = |name: &str| table.columns.iter().position(|column| column == name);
     let (Some(previous), Some(current)) = (column("previous"), column("current")) else {
-        return Err("pairs.csv has no column previous or no column current".into());
+        return Err(MissingColumn::Pairs.into());
     };
     let is_known = |cells: &&Vec<String>| known.contains(&*cells[previous]) && known.contains(&*cells[current]);
     let rows: Vec<&Vec<String>> = table.rows.iter().filter(is_known).collect();
@@ -167,10 +167,10 @@ fn names(corpora: &[Corpus]) -> Vec<String> {
     };
     let all: Vec<String> = corpora.iter().map(short).collect();
     let is_alone = |name: &String| all.iter().filter(|other| *other == name).count() == 1;
-    let whole = |(name, corpus): (&String, &Corpus)| {
+    let unique_name = |(name, corpus): (&String, &Corpus)| {
         if is_alone(name) { name.clone() } else { corpus.path().display().to_string() }
     };
-    all.iter().zip(corpora).map(whole).collect()
+    all.iter().zip(corpora).map(unique_name).collect()
 }
 
 /// The pairs of all corpora with their embeddings. The rows of each corpus are numbered after
@@ -224,15 +224,15 @@ fn pooled(
 }
 
 /// The subgroups of all corpora, with rows numbered as in [`pooled`].
-fn subgroups<'a>(asked: &str, corpora: impl Iterator<Item = &'a Corpus>) -> Result<Subgroups> {
+fn subgroups<'a>(requested: &str, corpora: impl Iterator<Item = &'a Corpus>) -> Result<Subgroups> {
     let mut values = Vec::new();
     for corpus in corpora {
         let labels = corpus.studies().iter().flat_map(|study| study.labels.keys());
-        let column = labels.into_iter().find(|column| column.eq_ignore_ascii_case(asked));
+        let column = labels.into_iter().find(|column| column.eq_ignore_ascii_case(requested));
         let rows: Vec<usize> = (0..corpus.studies().len()).collect();
-        values.extend(truth::values(corpus, &rows, column.map_or(asked, String::as_str)));
+        values.extend(truth::values(corpus, &rows, column.map_or(requested, String::as_str)));
     }
-    Subgroups::new(asked, &values).map_err(|error| Error::Evaluation(error.to_string()))
+    Subgroups::new(requested, &values).map_err(|error| Error::Evaluation(error.to_string()))
 }
 
 /// Adds what was skipped, and a note on subject ids that occur in several corpora.

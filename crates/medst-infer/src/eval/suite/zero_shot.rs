@@ -2,11 +2,11 @@
 
 use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
-use super::truth::{self, FindingLabels};
 use crate::Result;
-use crate::eval::prompts;
 use crate::eval::result::{Task, TaskResult};
 use crate::eval::tasks::{BinaryFinding, ZeroShot};
+use crate::labels::prompts;
+use crate::labels::truth::{self, FindingLabels};
 
 struct Findings(Vec<FindingLabels>);
 

@@ -11,10 +11,10 @@
 //!   with one box, with several, and with none, which the picture does not show (MedGrounder):
 //!   their hottest pixel must be colder than those of phrases that it shows.
 
-use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::metrics::Ranking;
 use crate::eval::result::{Example, ExampleKind, Figure, Meter, Protocol, Task, TaskResult, Unit, extremes};
 use crate::eval::subgroups::Subgroups;
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics::Ranking;
 use crate::{Error, Result};
 
 /// The evaluator.
@@ -258,8 +258,8 @@ impl Contrast {
         }
         let side = region.side as f64;
         let inside: Vec<bool> = (0..region.heat.len())
-            .map(|place| {
-                let (x, y) = ((place % region.side) as f64 + 0.5, (place / region.side) as f64 + 0.5);
+            .map(|pixel| {
+                let (x, y) = ((pixel % region.side) as f64 + 0.5, (pixel / region.side) as f64 + 0.5);
                 let (x, y) = (x / side, y / side);
                 region.boxes.iter().any(|&[left, top, right, bottom]| x >= left && x < right && y >= top && y < bottom)
             })
@@ -326,7 +326,7 @@ mod tests {
     fn phrases_have_none_one_or_many_boxes() {
         // Left half hot at 0.35, the rest cold: above 0.1, 0.2 and 0.3 the left half is found,
         // above 0.4 and 0.5 nothing.
-        let heat: Vec<f32> = (0..16).map(|place| if place % 4 < 2 { 0.35 } else { 0.0 }).collect();
+        let heat: Vec<f32> = (0..16).map(|pixel| if pixel % 4 < 2 { 0.35 } else { 0.0 }).collect();
         let with = |boxes: Vec<[f64; 4]>, heat: &[f32], subject: &str| {
             vec![Region { boxes, subject: subject.into(), ..region(heat.to_vec(), [0.0; 4]) }]
         };

@@ -14,11 +14,12 @@ use medst_data::permutation::NumpyRandom;
 use super::{TemporalImage, Undefined, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::Clusters;
 use crate::eval::logistic::{Logistic, Products};
-use crate::eval::metrics::ConfusionMatrix;
-use crate::eval::pairs::{Course, ImagePairs, Labelled};
+use crate::eval::pairs::{ImagePairs, Labelled};
 use crate::eval::result::{Figure, Meter, Plot, Protocol, Task, TaskResult, Unit};
+use crate::labels::{Course, words};
+use crate::stats::bootstrap::Clusters;
+use crate::stats::metrics::ConfusionMatrix;
 
 const SEEDS: [u32; 4] = [42, 123, 456, 789];
 /// Inverse strengths of the ridge that validation chooses from, on features of deviation 1.
@@ -31,9 +32,9 @@ pub(super) enum Readout {
     Difference,
 }
 
-/// The part of each pair, by its subject.
+/// The split of a pair, by its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum ProbeSplit {
     Training,
     Validation,
     Test,
@@ -68,11 +69,11 @@ pub(super) fn evaluate(task: &TemporalImage<'_>, pairs: &ImagePairs) -> Result<T
     let mut result = TaskResult::new(Task::TemporalImage, Protocol::Literature, method);
     let clusters = Clusters::new(&pairs.subjects);
     let meter = Meter::new(task.bootstrap, &clusters).by(task.by, pairs.current_rows());
-    let parts = SEEDS.map(|seed| parts(&pairs.subjects, seed));
+    let splits = SEEDS.map(|seed| splits(&pairs.subjects, seed));
     for readout in [Readout::Concatenation, Readout::Difference] {
         let mut all = Vec::new();
         for labelled in pairs.labelled() {
-            match heads(pairs, &labelled, readout, &parts)? {
+            match heads(pairs, &labelled, readout, &splits)? {
                 Ok(heads) => {
                     let name = labelled.name;
                     result.figures.extend(figures(name, readout, std::slice::from_ref(&heads), &meter));
@@ -99,8 +100,8 @@ pub(super) fn evaluate(task: &TemporalImage<'_>, pairs: &ImagePairs) -> Result<T
         }
     }
     // In the order of the findings; the mean comes last.
-    let place = |figure: &Figure| pairs.findings.iter().position(|finding| finding.0 == figure.group);
-    result.figures.sort_by_key(|figure| place(figure).unwrap_or(pairs.findings.len()));
+    let index_of = |figure: &Figure| pairs.findings.iter().position(|finding| finding.0 == figure.group);
+    result.figures.sort_by_key(|figure| index_of(figure).unwrap_or(pairs.findings.len()));
     Ok(result)
 }
 
@@ -128,23 +129,23 @@ impl Readout {
 }
 
 /// 70, 10 and 20 % of the subjects.
-pub(super) fn parts(subjects: &[String], seed: u32) -> Vec<Part> {
+pub(super) fn splits(subjects: &[String], seed: u32) -> Vec<ProbeSplit> {
     let mut order: Vec<&String> = subjects.iter().collect();
     order.sort_unstable();
     order.dedup();
     NumpyRandom::new(seed).shuffle(&mut order);
     let share = |percent: usize| (order.len() * percent + 50) / 100;
     let (training, validation) = (share(70), share(80));
-    let part_of: std::collections::HashMap<&String, Part> = order
+    let split_of: std::collections::HashMap<&String, ProbeSplit> = order
         .iter()
         .enumerate()
-        .map(|(place, &subject)| match place {
-            place if place < training => (subject, Part::Training),
-            place if place < validation => (subject, Part::Validation),
-            _ => (subject, Part::Test),
+        .map(|(index, &subject)| match index {
+            index if index < training => (subject, ProbeSplit::Training),
+            index if index < validation => (subject, ProbeSplit::Validation),
+            _ => (subject, ProbeSplit::Test),
         })
         .collect();
-    subjects.iter().map(|subject| part_of[subject]).collect()
+    subjects.iter().map(|subject| split_of[subject]).collect()
 }
 
 /// The heads of a finding, or why there are none.
@@ -152,7 +153,7 @@ fn heads<'a>(
     pairs: &ImagePairs,
     labelled: &Labelled<'a>,
     readout: Readout,
-    parts: &[Vec<Part>],
+    splits: &[Vec<ProbeSplit>],
 ) -> Result<Result<Heads<'a>, Undefined>> {
     if labelled.rows.is_empty() {
         return Ok(Err(Undefined("no pair has a course".into())));
@@ -163,12 +164,13 @@ fn heads<'a>(
     let features = readout.features(pairs, &labelled.rows)?;
     let seeds: Result<Vec<Tested>, Undefined> = SEEDS
         .into_par_iter()
-        .zip(parts)
-        .map(|(seed, parts)| {
-            let of = |part: Part| -> Vec<usize> {
-                (0..labelled.rows.len()).filter(|&n| parts[labelled.rows[n]] == part).collect()
+        .zip(splits)
+        .map(|(seed, splits)| {
+            let of = |split: ProbeSplit| -> Vec<usize> {
+                (0..labelled.rows.len()).filter(|&n| splits[labelled.rows[n]] == split).collect()
             };
-            let (training, validation, test) = (of(Part::Training), of(Part::Validation), of(Part::Test));
+            let (training, validation, test) =
+                (of(ProbeSplit::Training), of(ProbeSplit::Validation), of(ProbeSplit::Test));
             if test.is_empty() {
                 return Err(Undefined(format!("no test pair with the seed {seed}")));
             }
@@ -229,7 +231,7 @@ impl Heads<'_> {
             |values: fn(&Tested) -> &[usize]| -> Vec<usize> { self.seeds.iter().flat_map(&values).copied().collect() };
         let (truth, said) = (of(|tested| &tested.truth), of(|tested| &tested.said));
         let counts = ConfusionMatrix::new(&truth, &said, &vec![1.0; truth.len()], Course::COUNT).counts;
-        let title = format!("{}, {}, all seeds", super::words(self.finding), readout.name());
+        let title = format!("{}, {}, all seeds", words(self.finding), readout.name());
         Plot::Confusion { title, classes: Course::names(), counts }
     }
 }
@@ -272,11 +274,11 @@ mod tests {
     fn subjects_are_parted_whole_in_the_shares_that_the_papers_state() {
         let subjects: Vec<String> = (0..300).map(|row| format!("s{}", row % 100)).collect();
         for seed in SEEDS {
-            let parts = parts(&subjects, seed);
-            let count = |part: Part| parts.iter().filter(|&&other| other == part).count();
-            assert_eq!([Part::Training, Part::Validation, Part::Test].map(count), [210, 30, 60]);
-            assert!((0..100).all(|row| parts[row] == parts[row + 100] && parts[row] == parts[row + 200]));
+            let splits = splits(&subjects, seed);
+            let count = |split: ProbeSplit| splits.iter().filter(|&&other| other == split).count();
+            assert_eq!([ProbeSplit::Training, ProbeSplit::Validation, ProbeSplit::Test].map(count), [210, 30, 60]);
+            assert!((0..100).all(|row| splits[row] == splits[row + 100] && splits[row] == splits[row + 200]));
         }
-        assert_ne!(parts(&subjects, 42), parts(&subjects, 123));
+        assert_ne!(splits(&subjects, 42), splits(&subjects, 123));
     }
 }

@@ -90,8 +90,3 @@ pub fn mean_of_all(figures: impl IntoIterator<Item = Option<f64>>) -> Option<f64
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
 }
-
-/// A label in the words of a sentence: `pleural_effusion` becomes "pleural effusion".
-pub fn words(label: &str) -> String {
-    label.replace('_', " ").trim().to_lowercase()
-}

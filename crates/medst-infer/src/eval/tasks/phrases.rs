@@ -7,15 +7,16 @@
 //! be. An exchanged pair must get the reversed course, which gives the four columns of TILA (CVPR
 //! 2026): standard, reversed, combined (both orders in one test set) and consistency.
 
-use super::{Input, dot, mean_of_all, words};
+use super::{Input, dot, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::metrics::ConfusionMatrix;
-use crate::eval::pairs::{Course, ImagePairs, Labelled};
+use crate::eval::pairs::{ImagePairs, Labelled};
 use crate::eval::published;
 use crate::eval::result::{Figure, Meter, Plot, Protocol, Task, TaskResult, Unit};
 use crate::eval::subgroups::Subgroups;
+use crate::labels::{Course, words};
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics::ConfusionMatrix;
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]

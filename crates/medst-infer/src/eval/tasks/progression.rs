@@ -6,14 +6,15 @@
 //! pairs with the smallest projections is called stable, so that no labels are needed to set a
 //! threshold.
 
-use super::{Input, dot, mean_of_all, words};
+use super::{Input, dot, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::metrics::{ConfusionMatrix, Ranking};
-use crate::eval::pairs::{Course, ImagePairs, Labelled};
+use crate::eval::pairs::{ImagePairs, Labelled};
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
 use crate::eval::subgroups::Subgroups;
+use crate::labels::{Course, words};
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics::{ConfusionMatrix, Ranking};
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]

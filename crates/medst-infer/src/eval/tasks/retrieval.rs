@@ -11,13 +11,14 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 
-use super::{Input, dot, words};
+use super::{Input, dot};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::metrics::Ranking;
 use crate::eval::result::{Example, Figure, Meter, Protocol, Task, TaskResult, Unit, extremes};
 use crate::eval::subgroups::Subgroups;
+use crate::labels::words;
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics::Ranking;
 
 /// Scores closer than this are equal: sums in another order differ in the last bits.
 const ROUNDING: f32 = 1e-6;
@@ -184,7 +185,7 @@ impl Retrieval<'_> {
 /// Recall and median rank; `relevant`: how many candidates are right for each query, out of
 /// `count`.
 fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usize, meter: &Meter<'_>) -> Vec<Figure> {
-    let asked: Vec<usize> = (0..ranks.len()).filter(|&row| ranks[row].is_some()).collect();
+    let queries: Vec<usize> = (0..ranks.len()).filter(|&row| ranks[row].is_some()).collect();
     let mean = |values: &dyn Fn(f64) -> f64, weights: &[f64]| {
         let (mut sum, mut total) = (0.0, 0.0);
         for (rank, weight) in ranks.iter().zip(weights) {
@@ -201,7 +202,7 @@ fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usi
             let hit = |rank: f64| f64::from(u8::from(rank <= f64::from(k)));
             let name = format!("recall@{k}");
             let figure =
-                meter.figure_of(group, &name, Unit::Share, &asked, "no queries", &|weights| mean(&hit, weights));
+                meter.figure_of(group, &name, Unit::Share, &queries, "no queries", &|weights| mean(&hit, weights));
             let of = |&(_, right): &(&Option<f64>, &f64)| 1.0 - miss(count as f64, *right, f64::from(k));
             let guesses: Vec<f64> =
                 ranks.iter().zip(relevant).filter(|row| row.0.is_some()).map(|row| of(&row)).collect();
@@ -212,7 +213,7 @@ fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usi
     let mut order: Vec<(f64, usize)> =
         ranks.iter().enumerate().filter_map(|(row, rank)| Some(((*rank)?, row))).collect();
     order.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let median = meter.figure_of(group, "median rank", Unit::Rank, &asked, "no queries", &|weights| {
+    let median = meter.figure_of(group, "median rank", Unit::Rank, &queries, "no queries", &|weights| {
         let half = order.iter().map(|&(_, row)| weights[row]).sum::<f64>() / 2.0;
         let mut below = 0.0;
         order
@@ -221,7 +222,7 @@ fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usi
                 below += weights[row];
                 below >= half && below > 0.0
             })
-            .map(|place| place.0)
+            .map(|ranked| ranked.0)
     });
     figures.push(median);
     figures
@@ -229,7 +230,7 @@ fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usi
 
 /// The probability that none of `right` among `count` candidates is in `k` places drawn at random.
 fn miss(count: f64, right: f64, k: f64) -> f64 {
-    (0..k as usize).map(|place| ((count - right - place as f64) / (count - place as f64)).clamp(0.0, 1.0)).product()
+    (0..k as usize).map(|drawn| ((count - right - drawn as f64) / (count - drawn as f64)).clamp(0.0, 1.0)).product()
 }
 
 /// Numbers names by their first occurrence.
@@ -328,10 +329,10 @@ fn count_not_lower(a: &Vectors, b: &Vectors, of_rows: &[f32], of_columns: &[f32]
                     let mut block = scores.slice_mut(s![.., ..last - first]);
                     let candidates = right.slice(s![first..last, ..]);
                     general_mat_mul(1.0, &left.slice(s![start..end, ..]), &candidates.t(), 0.0, &mut block);
-                    for (place, row) in block.rows().into_iter().enumerate() {
+                    for (row_index, row) in block.rows().into_iter().enumerate() {
                         let row = row.to_slice().expect("rows of a block are contiguous");
-                        let threshold = of_rows[start + place];
-                        counts[place] += row.iter().map(|&score| u32::from(score >= threshold)).sum::<u32>();
+                        let threshold = of_rows[start + row_index];
+                        counts[row_index] += row.iter().map(|&score| u32::from(score >= threshold)).sum::<u32>();
                         let columns = column_counts[first..last].iter_mut().zip(&of_columns[first..last]);
                         columns
                             .zip(row)

@@ -19,9 +19,9 @@ use rand_chacha::ChaCha8Rng;
 use super::{Input, dot};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::result::{Example, Figure, Meter, Protocol, Task, TaskResult, Unit, extremes};
 use crate::eval::subgroups::Subgroups;
+use crate::stats::bootstrap::{Bootstrap, Clusters};
 
 /// The temporal losses' temperature.
 const TEMPERATURE: f64 = 0.1;

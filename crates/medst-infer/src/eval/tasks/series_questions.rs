@@ -1,7 +1,7 @@
 //! Questions about series of images with a few choices (MI-CXR), answered by the embeddings of the
 //! series: no language model reads the question. What it asks and what its choices are is
-//! recognised from its words ([`Asked`], [`Choice`], [`series_words`]); each choice then gets a
-//! score, and the highest one is the answer.
+//! recognised from its words ([`QuestionKind`], [`Choice`], [`series_words`]); each choice then gets
+//! a score, and the highest one is the answer.
 //!
 //! With `s_v` the presence of the finding at visit `v` (cosine to sentences that state it minus
 //! cosine to sentences that deny it), and `z` a difference of presences divided by the root mean
@@ -36,9 +36,9 @@ use super::series_words::{self, Change, StatedChange};
 use super::{Input, dot};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::result::{Figure, Meter, Protocol, Task, TaskResult, Unit};
 use crate::eval::subgroups::{SMALL, Subgroups};
+use crate::stats::bootstrap::{Bootstrap, Clusters};
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +50,7 @@ pub struct SeriesQuestions<'a> {
 
 /// The kind of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum QuestionKind {
     Appears,
     Resolves,
     /// Two visits: where it appears, and where it resolves again.
@@ -85,9 +85,9 @@ pub struct Question {
     pub subject: String,
     /// Rows of the corpus, in the order of the visits.
     pub rows: Vec<usize>,
-    /// The kinds that the source puts it in.
-    pub kinds: Vec<String>,
-    pub asked: Asked,
+    /// The kinds that the source puts it in, as the source calls them.
+    pub source_kinds: Vec<String>,
+    pub kind: QuestionKind,
     pub finding: Option<String>,
     /// The visits that the question names.
     pub at: Vec<usize>,
@@ -108,25 +108,25 @@ pub struct QuestionVectors {
     pub texts: HashMap<String, Vec<f32>>,
 }
 
-impl Asked {
+impl QuestionKind {
     /// From the words of a question.
-    pub fn from_words(words: &str) -> Asked {
-        const STEMS: [(Asked, &[&str]); 8] = [
-            (Asked::Recurs, &["recur", "reappear", "reemerg"]),
-            (Asked::Resolves, &["resol", "disappear", "clear", "gone", "vanish"]),
-            (Asked::Improves, &["improv", "decreas", "better", "regress"]),
-            (Asked::Worsens, &["worsen", "increas", "progress", "deteriorat"]),
-            (Asked::Stable, &["stable", "unchanged", "constant", "persist"]),
-            (Asked::Appears, &["appear", "onset", "emerg", "new", "develop", "first"]),
-            (Asked::Mildest, &["mild", "least", "lowest", "smallest", "minim"]),
-            (Asked::Worst, &["worst", "sever", "peak", "greatest", "largest", "highest", "maxim", "most"]),
+    pub fn from_words(words: &str) -> QuestionKind {
+        const STEMS: [(QuestionKind, &[&str]); 8] = [
+            (QuestionKind::Recurs, &["recur", "reappear", "reemerg"]),
+            (QuestionKind::Resolves, &["resol", "disappear", "clear", "gone", "vanish"]),
+            (QuestionKind::Improves, &["improv", "decreas", "better", "regress"]),
+            (QuestionKind::Worsens, &["worsen", "increas", "progress", "deteriorat"]),
+            (QuestionKind::Stable, &["stable", "unchanged", "constant", "persist"]),
+            (QuestionKind::Appears, &["appear", "onset", "emerg", "new", "develop", "first"]),
+            (QuestionKind::Mildest, &["mild", "least", "lowest", "smallest", "minim"]),
+            (QuestionKind::Worst, &["worst", "sever", "peak", "greatest", "largest", "highest", "maxim", "most"]),
         ];
         let words = series_words::plain(words);
         let tells = |stems: &[&str]| words.iter().any(|word| stems.iter().any(|stem| word.starts_with(stem)));
-        let all: Vec<Asked> = STEMS.iter().filter(|(_, stems)| tells(stems)).map(|(asked, _)| *asked).collect();
+        let all: Vec<QuestionKind> = STEMS.iter().filter(|(_, stems)| tells(stems)).map(|(kind, _)| *kind).collect();
         match all.first() {
-            Some(Asked::Resolves) if all.contains(&Asked::Appears) => Asked::AppearsAndResolves,
-            first => first.copied().unwrap_or(Asked::Unknown),
+            Some(QuestionKind::Resolves) if all.contains(&QuestionKind::Appears) => QuestionKind::AppearsAndResolves,
+            first => first.copied().unwrap_or(QuestionKind::Unknown),
         }
     }
 }
@@ -178,27 +178,28 @@ fn interval(at: &[usize], count: usize) -> (usize, usize) {
 impl Question {
     /// Recognises from the words what is asked.
     ///
-    /// * `rows`: of the corpus, in the order of the visits; `kinds`: those that the source puts it
-    ///   in, of which the last is read with the question's words.
+    /// * `rows`: of the corpus, in the order of the visits; `source_kinds`: those that the source
+    ///   puts it in, of which the last is read with the question's words.
     pub fn new(
         subject: String,
         rows: Vec<usize>,
-        kinds: Vec<String>,
+        source_kinds: Vec<String>,
         words: &str,
         choices: &[&str],
         answer: usize,
     ) -> Question {
         let (finding, at) = (series_words::subject(words), series_words::visits(words, rows.len()));
-        let asked = match (Asked::from_words(words), kinds.last()) {
-            (Asked::Unknown, Some(kind)) => Asked::from_words(kind),
-            (asked, _) => asked,
+        let kind = match (QuestionKind::from_words(words), source_kinds.last()) {
+            (QuestionKind::Unknown, Some(kind)) => QuestionKind::from_words(kind),
+            (kind, _) => kind,
         };
         let all: Vec<Choice> =
             choices.iter().map(|choice| Choice::from_words(choice, rows.len(), &at, finding.as_ref())).collect();
         // Scores of one kind compare.
-        let kind = |choice: &Choice| std::mem::discriminant(choice);
+        let variant = |choice: &Choice| std::mem::discriminant(choice);
         let stated: Vec<&Choice> = all.iter().filter(|choice| **choice != Choice::Never).collect();
-        let of_one_kind = stated.first().is_some_and(|first| stated.iter().all(|choice| kind(choice) == kind(first)));
+        let of_one_kind =
+            stated.first().is_some_and(|first| stated.iter().all(|choice| variant(choice) == variant(first)));
         let of_words = stated.first().is_some_and(|choice| matches!(choice, Choice::Text(..)));
         let needs_finding = stated.iter().any(|choice| matches!(choice, Choice::Visit(_) | Choice::Between(..)));
         let unread = match () {
@@ -209,7 +210,7 @@ impl Question {
         };
         let text = |words: &&str| Choice::Text((*words).to_string(), series_words::visits(words, rows.len()));
         let choices = if unread.is_some() { choices.iter().map(text).collect() } else { all };
-        Question { subject, rows, kinds, asked, finding, at, choices, unread, answer }
+        Question { subject, rows, source_kinds, kind, finding, at, choices, unread, answer }
     }
 
     /// Findings whose sentences it needs.
@@ -250,12 +251,12 @@ impl Question {
         let asked_presence = self.finding.as_ref().filter(|_| self.unread.is_none()).map(presence).unwrap_or_default();
         let general = series_words::ABNORMALITY.to_string();
         let score = |choice: &Choice| match choice {
-            &Choice::Visit(visit) => at_visit(self.asked, &asked_presence, visit),
-            &Choice::Between(first, second) => match self.asked {
-                Asked::AppearsAndResolves => step(&asked_presence, first) - step(&asked_presence, second),
-                asked => {
+            &Choice::Visit(visit) => at_visit(self.kind, &asked_presence, visit),
+            &Choice::Between(first, second) => match self.kind {
+                QuestionKind::AppearsAndResolves => step(&asked_presence, first) - step(&asked_presence, second),
+                kind => {
                     let by = asked_presence[second] - asked_presence[first];
-                    moved(asked, by, || 1.0 - dot(images[first], images[second]))
+                    moved(kind, by, || 1.0 - dot(images[first], images[second]))
                 }
             },
             Choice::Statement(changes) => {
@@ -272,11 +273,11 @@ impl Question {
                 let score = |finding: &String| {
                     let presence = presence(finding);
                     match *self.at.as_slice() {
-                        [visit] => at_visit(self.asked, &presence, visit),
+                        [visit] => at_visit(self.kind, &presence, visit),
                         [first, second] if first < second => {
-                            moved(self.asked, presence[second] - presence[first], || mean(&presence))
+                            moved(self.kind, presence[second] - presence[first], || mean(&presence))
                         }
-                        _ => over_all(self.asked, &presence),
+                        _ => over_all(self.kind, &presence),
                     }
                 };
                 findings.iter().map(score).sum::<f64>() / findings.len() as f64
@@ -341,51 +342,53 @@ fn agreement(presence: &[f64], stated: &StatedChange) -> f64 {
     }
 }
 
-fn at_visit(asked: Asked, presence: &[f64], visit: usize) -> f64 {
+fn at_visit(kind: QuestionKind, presence: &[f64], visit: usize) -> f64 {
     let step = || step(presence, visit);
-    match asked {
-        Asked::Appears => rise(presence, visit),
-        Asked::Resolves if visit == 0 => f64::MIN,
-        Asked::Resolves | Asked::AppearsAndResolves => rise(&negative(presence), visit),
+    match kind {
+        QuestionKind::Appears => rise(presence, visit),
+        QuestionKind::Resolves if visit == 0 => f64::MIN,
+        QuestionKind::Resolves | QuestionKind::AppearsAndResolves => rise(&negative(presence), visit),
         // There must have been one visit with it and one without before.
-        Asked::Recurs if visit < 2 => f64::MIN,
-        Asked::Recurs => {
+        QuestionKind::Recurs if visit < 2 => f64::MIN,
+        QuestionKind::Recurs => {
             let earlier = presence[..visit - 1].iter().copied().fold(f64::MIN, f64::max);
             earlier - presence[visit - 1] + step()
         }
-        Asked::Worst | Asked::Unknown => presence[visit],
-        Asked::Mildest => -presence[visit],
-        Asked::Worsens => step(),
-        Asked::Improves => -step(),
-        Asked::Stable if visit == 0 => f64::MIN,
-        Asked::Stable => -step().abs(),
+        QuestionKind::Worst | QuestionKind::Unknown => presence[visit],
+        QuestionKind::Mildest => -presence[visit],
+        QuestionKind::Worsens => step(),
+        QuestionKind::Improves => -step(),
+        QuestionKind::Stable if visit == 0 => f64::MIN,
+        QuestionKind::Stable => -step().abs(),
     }
 }
 
 /// Between two visits.
-fn moved(asked: Asked, by: f64, distance: impl Fn() -> f64) -> f64 {
-    match asked {
-        Asked::Appears | Asked::Recurs | Asked::Worst | Asked::Worsens => by,
-        Asked::Resolves | Asked::AppearsAndResolves | Asked::Mildest | Asked::Improves => -by,
-        Asked::Stable => -by.abs(),
-        Asked::Unknown => distance(),
+fn moved(kind: QuestionKind, by: f64, distance: impl Fn() -> f64) -> f64 {
+    match kind {
+        QuestionKind::Appears | QuestionKind::Recurs | QuestionKind::Worst | QuestionKind::Worsens => by,
+        QuestionKind::Resolves | QuestionKind::AppearsAndResolves | QuestionKind::Mildest | QuestionKind::Improves => {
+            -by
+        }
+        QuestionKind::Stable => -by.abs(),
+        QuestionKind::Unknown => distance(),
     }
 }
 
 /// The score of a finding over the whole series.
-fn over_all(asked: Asked, presence: &[f64]) -> f64 {
+fn over_all(kind: QuestionKind, presence: &[f64]) -> f64 {
     let most = |values: &[f64]| values.iter().copied().fold(f64::MIN, f64::max);
     let largest_rise = |values: &[f64]| (1..values.len()).map(|visit| rise(values, visit)).fold(f64::MIN, f64::max);
     let moved = presence[presence.len() - 1] - presence[0];
-    match asked {
-        Asked::Appears | Asked::Recurs => largest_rise(presence),
-        Asked::Resolves | Asked::AppearsAndResolves => largest_rise(&negative(presence)),
-        Asked::Worst => most(presence),
-        Asked::Mildest => -most(presence),
-        Asked::Worsens => moved,
-        Asked::Improves => -moved,
-        Asked::Stable => -(most(presence) + most(&negative(presence))),
-        Asked::Unknown => mean(presence),
+    match kind {
+        QuestionKind::Appears | QuestionKind::Recurs => largest_rise(presence),
+        QuestionKind::Resolves | QuestionKind::AppearsAndResolves => largest_rise(&negative(presence)),
+        QuestionKind::Worst => most(presence),
+        QuestionKind::Mildest => -most(presence),
+        QuestionKind::Worsens => moved,
+        QuestionKind::Improves => -moved,
+        QuestionKind::Stable => -(most(presence) + most(&negative(presence))),
+        QuestionKind::Unknown => mean(presence),
     }
 }
 
@@ -403,7 +406,7 @@ impl SeriesQuestions<'_> {
         // A question belongs to the subgroups of its last visit.
         let last = questions.iter().map(|question| question.rows[question.rows.len() - 1]);
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, last);
-        let kinds = questions.iter().flat_map(|question| &question.kinds);
+        let kinds = questions.iter().flat_map(|question| &question.source_kinds);
         let mut groups: Vec<&str> = Vec::new();
         for kind in kinds {
             if !groups.contains(&kind.as_str()) {
@@ -413,7 +416,7 @@ impl SeriesQuestions<'_> {
         groups.sort_unstable();
         let mut small = Vec::new();
         for group in groups.into_iter().chain(["all"]) {
-            let of_group = |n: &usize| group == "all" || questions[*n].kinds.iter().any(|kind| kind == group);
+            let of_group = |n: &usize| group == "all" || questions[*n].source_kinds.iter().any(|kind| kind == group);
             let used: Vec<usize> = (0..questions.len()).filter(of_group).collect();
             let share = |weights: &[f64]| {
                 let total: f64 = used.iter().map(|&n| weights[n]).sum();
@@ -432,13 +435,13 @@ impl SeriesQuestions<'_> {
         // If the type is not recognised, visits are compared by presence, and two visits by their
         // images.
         let is_vague = |question: &&Question| {
-            question.asked == Asked::Unknown
+            question.kind == QuestionKind::Unknown
                 && question.unread.is_none()
                 && !question.choices.iter().any(|choice| matches!(choice, Choice::Order(_) | Choice::Statement(_)))
         };
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for question in questions {
-            let kind = question.kinds.last().map_or("", String::as_str);
+            let kind = question.source_kinds.last().map_or("", String::as_str);
             if let Some(reason) = question.unread {
                 let what = format!(
                     "questions {kind}: answered by the words of the choices against the images, because {reason}"
@@ -481,13 +484,19 @@ mod tests {
     #[test]
     fn words_tell_what_is_asked_and_what_is_chosen() {
         let appears = question("At which visit does pulmonary edema first appear?", &VISITS, 2);
-        assert_eq!((appears.asked, appears.finding.as_deref()), (Asked::Appears, Some("edema")));
+        assert_eq!((appears.kind, appears.finding.as_deref()), (QuestionKind::Appears, Some("edema")));
         assert_eq!(appears.choices[2], Choice::Visit(2));
-        assert_eq!(Asked::from_words("Between which visits does the effusion improve most?"), Asked::Improves);
-        assert_eq!(Asked::from_words("When was it most severe?"), Asked::Worst);
-        assert_eq!(Asked::from_words("When did it disappear?"), Asked::Resolves);
-        assert_eq!(Asked::from_words("When does it emerge, and when does it resolve?"), Asked::AppearsAndResolves);
-        assert_eq!(Asked::from_words("At which visit does it recur?"), Asked::Recurs);
+        assert_eq!(
+            QuestionKind::from_words("Between which visits does the effusion improve most?"),
+            QuestionKind::Improves
+        );
+        assert_eq!(QuestionKind::from_words("When was it most severe?"), QuestionKind::Worst);
+        assert_eq!(QuestionKind::from_words("When did it disappear?"), QuestionKind::Resolves);
+        assert_eq!(
+            QuestionKind::from_words("When does it emerge, and when does it resolve?"),
+            QuestionKind::AppearsAndResolves
+        );
+        assert_eq!(QuestionKind::from_words("At which visit does it recur?"), QuestionKind::Recurs);
         let orders = question("What is the order of the images?", &["T2, T1, T3, T5, T4", "T1 → T2 → T3 → T4 → T5"], 1);
         assert_eq!(orders.choices[0], Choice::Order(vec![1, 0, 2, 4, 3]));
         let findings = question("Which finding is new at the end?", &["Edema", "Pleural effusion", "None"], 0);
@@ -565,7 +574,7 @@ mod tests {
         let vectors = vectors([-0.5, -0.4, 0.4, 0.6, 0.2]);
         let mut questions =
             vec![question("When is edema worst?", &VISITS, 3), question("When is edema worst?", &VISITS, 0)];
-        questions[1].kinds = vec!["GTS".into()];
+        questions[1].source_kinds = vec!["GTS".into()];
         questions.push(question("Is it edema?", &["T1", "Surely"], 0));
         let words = |text: &str| (text.to_string(), vec![1.0, 0.0]);
         let vectors = QuestionVectors { texts: [words("T1"), words("Surely")].into(), ..vectors };

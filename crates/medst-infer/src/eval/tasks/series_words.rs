@@ -6,7 +6,7 @@
 //! belongs to the intervals before it, otherwise to those after it. A single visit is the interval
 //! from the visit before. Other words are ignored.
 
-use crate::eval::prompts;
+use crate::labels::prompts;
 
 /// Findings that questions name and labels do not.
 const MORE_FINDINGS: [&str; 26] = [
@@ -150,22 +150,22 @@ pub fn plain(words: &str) -> Vec<String> {
 /// The visits that words name, in their order: `T3`, `visit 3`, `third visit`.
 pub fn visits(words: &str, count: usize) -> Vec<usize> {
     let words = plain(words);
-    (0..words.len()).filter_map(|place| visit(&words, place, count)).collect()
+    (0..words.len()).filter_map(|index| visit(&words, index, count)).collect()
 }
 
-/// The visit that the word at a place names.
-fn visit(words: &[String], place: usize, count: usize) -> Option<usize> {
+/// The visit that the word at an index names.
+fn visit(words: &[String], index: usize, count: usize) -> Option<usize> {
     const NOUNS: [&str; 8] = ["visit", "image", "study", "scan", "timepoint", "time", "point", "exam"];
     const ORDINALS: [&str; 8] = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"];
     let is_noun = |word: Option<&String>| word.is_some_and(|word| NOUNS.contains(&word.trim_end_matches('s')));
-    let word = &words[place];
-    let after_noun = place > 0 && is_noun(words.get(place - 1));
+    let word = &words[index];
+    let after_noun = index > 0 && is_noun(words.get(index - 1));
     let number = match word.strip_prefix('t').map(str::parse) {
         Some(Ok(number)) => Some(number),
         _ if after_noun => word.parse().ok(),
         _ => None,
     };
-    let ordinal = || ORDINALS.iter().position(|ordinal| ordinal == word).filter(|_| is_noun(words.get(place + 1)));
+    let ordinal = || ORDINALS.iter().position(|ordinal| ordinal == word).filter(|_| is_noun(words.get(index + 1)));
     let found = number.and_then(|number: usize| number.checked_sub(1)).or_else(ordinal);
     found.filter(|&visit| visit < count)
 }
@@ -258,13 +258,13 @@ fn stem_of(word: &str) -> Option<Change> {
     }
 }
 
-/// The change that the word at a place states. A denied change is none.
-fn change(words: &[&str], place: usize) -> Option<Change> {
-    let denied = words[place.saturating_sub(3)..place].iter().any(|word| NEGATIONS.contains(word));
-    match words[place] {
+/// The change that the word at an index states. A denied change is none.
+fn change(words: &[&str], index: usize) -> Option<Change> {
+    let denied = words[index.saturating_sub(3)..index].iter().any(|word| NEGATIONS.contains(word));
+    match words[index] {
         "longer" if denied => Some(Change::Less),
         // `appears stable`
-        word if word.starts_with("appear") && words[place + 1..].iter().take(2).any(|next| stem_of(next).is_some()) => {
+        word if word.starts_with("appear") && words[index + 1..].iter().take(2).any(|next| stem_of(next).is_some()) => {
             None
         }
         word if word.starts_with("chang") => denied.then_some(Change::Same),
@@ -320,45 +320,45 @@ fn pieces(clause: &[Token], count: usize, finding: &mut Option<String>) -> Vec<P
         }
     }
     let texts: Vec<&str> = words.iter().map(String::as_str).collect();
-    let named = |place: usize| visit(&words, place, count);
-    // The place of the next visit, past nouns: `visit 2`, `the second visit`.
-    let next = |place: usize| (place..words.len().min(place + 5)).find_map(|place| Some((place, named(place)?)));
+    let named = |index: usize| visit(&words, index, count);
+    // The index of the next visit, past nouns: `visit 2`, `the second visit`.
+    let next = |index: usize| (index..words.len().min(index + 5)).find_map(|index| Some((index, named(index)?)));
     let mut found = Vec::new();
     let mentions = mentions(&words);
     // Those that changes of this clause have taken, by their first words.
     let mut taken: Vec<usize> = Vec::new();
-    let mut place = 0;
-    while place < words.len() {
-        if let Some(first) = named(place) {
+    let mut index = 0;
+    while index < words.len() {
+        if let Some(first) = named(index) {
             let joined = |other: usize| {
-                let between: Vec<&str> = texts[place + 1..other].to_vec();
-                let before = texts[place.saturating_sub(2)..place].contains(&"between");
+                let between: Vec<&str> = texts[index + 1..other].to_vec();
+                let before = texts[index.saturating_sub(2)..index].contains(&"between");
                 let leads = |word: &&str| matches!(*word, "to" | "through" | "until" | "till");
                 between.iter().any(leads)
                     || (before && between.contains(&"and"))
-                    || dashed[place + 1..=other].contains(&true)
+                    || dashed[index + 1..=other].contains(&true)
             };
-            match next(place + 1) {
+            match next(index + 1) {
                 Some((other, second)) if second > first && joined(other) => {
                     found.push(Piece::Step(first, second));
-                    place = other;
+                    index = other;
                 }
                 // The first visit has none before it.
                 _ if first > 0 => found.push(Piece::Step(first - 1, first)),
                 _ => {}
             }
-        } else if let Some(change) = change(&texts, place) {
+        } else if let Some(change) = change(&texts, index) {
             // `edema worsens`, `worsening edema and improving effusion`: the name may come after
             // the change.
-            let before = mentions.iter().rev().find(|(_, end, _)| *end <= place);
-            let after = mentions.iter().find(|(start, ..)| (place + 1..place + 4).contains(start));
+            let before = mentions.iter().rev().find(|(_, end, _)| *end <= index);
+            let after = mentions.iter().find(|(start, ..)| (index + 1..index + 4).contains(start));
             if let Some(&(start, _, name)) = before.filter(|(start, ..)| !taken.contains(start)).or(after) {
                 taken.push(start);
                 *finding = Some(name.to_string());
             }
             found.push(Piece::Said(finding.clone(), change));
         }
-        place += 1;
+        index += 1;
     }
     found
 }
@@ -394,9 +394,9 @@ fn pair(pieces: &[Piece], stated: &mut Vec<StatedChange>) {
     }
     for (intervals, said) in intervals.iter().zip(&changes) {
         for &(from, to) in intervals {
-            for (place, (finding, change)) in said.iter().enumerate() {
+            for (index, (finding, change)) in said.iter().enumerate() {
                 // Of what is said of one finding in one interval, the first counts.
-                if said[..place].iter().all(|(other, _)| other != finding) {
+                if said[..index].iter().all(|(other, _)| other != finding) {
                     stated.push(StatedChange { finding: (*finding).clone(), from, to, change: *change });
                 }
             }

@@ -14,14 +14,15 @@
 use super::{Input, Undefined, linear_heads, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::folds;
-use crate::eval::metrics::{ConfusionMatrix, Ranking};
-use crate::eval::pairs::{Course, ImagePairs, Labelled};
+use crate::eval::pairs::{ImagePairs, Labelled};
 use crate::eval::published;
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
 use crate::eval::subgroups::Subgroups;
 use crate::eval::svm::{Decision, Kernel, cross_validate};
+use crate::labels::{Course, words};
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics::{ConfusionMatrix, Ranking};
 
 /// Folds of the strict protocol.
 const FOLDS: usize = 10;
@@ -80,14 +81,14 @@ impl TemporalImage<'_> {
                         (None, Err(error)) => Err(error.to_string()),
                         (None, Ok(of)) => Ok(fold_accuracies(&kernel, &labelled.truth, &of)?),
                     };
-                    let place = means.iter().position(|mean| mean.0 == name).unwrap_or_else(|| {
+                    let index = means.iter().position(|mean| mean.0 == name).unwrap_or_else(|| {
                         means.push((name.clone(), Vec::new()));
                         means.len() - 1
                     });
                     result.figures.push(match scores {
                         Ok(scores) => {
                             let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-                            means[place].1.push(mean);
+                            means[index].1.push(mean);
                             Figure::plain(labelled.name, &name, Unit::Share, mean, count)
                         }
                         Err(reason) => Figure::undefined(labelled.name, &name, Unit::Share, count, reason),
@@ -307,7 +308,7 @@ fn mean_figures(all: &[Decided<'_>], meter: &Meter<'_>, rows: usize) -> Vec<Figu
 
 fn plots(decided: &Decided<'_>) -> Vec<Plot> {
     let ones = vec![1.0; decided.labelled.rows.iter().max().map_or(0, |most| most + 1)];
-    let name = super::words(decided.labelled.name);
+    let name = words(decided.labelled.name);
     let curve = |course: Course| {
         let points = decided.rankings[course.class()].curve();
         let auroc = decided.auroc(&ones, course);
@@ -332,7 +333,7 @@ fn examples(decided: &Decided<'_>, pairs: &ImagePairs) -> Vec<Example> {
     // One of each kind a finding: five findings would fill pages.
     let mut chosen = extremes(&scores);
     chosen.dedup_by_key(|(kind, _)| *kind);
-    let finding = super::words(decided.labelled.name);
+    let finding = words(decided.labelled.name);
     let example = |(kind, row): (_, usize)| {
         let (actual, predicted) = (Course::ALL[truth[row]].name(), Course::ALL[decided.forward[row].class].name());
         let caption = format!("{finding}: {actual}; predicted {predicted}");

@@ -11,11 +11,11 @@
 use super::{Input, dot};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::folds;
-use crate::eval::metrics::{ConfusionMatrix, Ranking};
 use crate::eval::published;
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics::{ConfusionMatrix, Ranking};
 
 const FOLDS: usize = 10;
 
@@ -63,21 +63,21 @@ impl TemporalSentence {
         subsets.dedup();
         let mut curves = Vec::new();
         let parts = [None].into_iter().chain(subsets.into_iter().map(Some));
-        for part in parts {
+        for subset in parts {
             let rows: Vec<usize> =
-                (0..scores.len()).filter(|&row| part.is_none_or(|part| pairs.subsets[row] == part)).collect();
-            let part = Part {
-                name: part.unwrap_or("all"),
+                (0..scores.len()).filter(|&row| subset.is_none_or(|subset| pairs.subsets[row] == subset)).collect();
+            let subset = SentenceSubset {
+                name: subset.unwrap_or("all"),
                 scores: rows.iter().map(|&row| scores[row]).collect(),
                 positive: rows.iter().map(|&row| pairs.paraphrase[row]).collect(),
                 sentences: rows.iter().map(|&row| pairs.texts[row][0].as_str()).collect(),
             };
-            result.figures.extend(self.figures(&part));
-            let ranking = Ranking::new(&part.scores, &part.positive);
+            result.figures.extend(self.figures(&subset));
+            let ranking = Ranking::new(&subset.scores, &subset.positive);
             let points = ranking.curve();
             if !points.is_empty() {
                 let auroc = ranking.auroc(&vec![1.0; rows.len()]);
-                curves.push(Curve { name: part.name.into(), auroc, points });
+                curves.push(Curve { name: subset.name.into(), auroc, points });
             }
         }
         if !curves.is_empty() {
@@ -97,34 +97,34 @@ impl TemporalSentence {
         Ok(result)
     }
 
-    fn figures(&self, part: &Part<'_>) -> Vec<Figure> {
-        let clusters = Clusters::new(&part.sentences);
+    fn figures(&self, subset: &SentenceSubset<'_>) -> Vec<Figure> {
+        let clusters = Clusters::new(&subset.sentences);
         let meter = Meter::new(self.bootstrap, &clusters);
-        let (rows, ranking) = (part.scores.len(), Ranking::new(&part.scores, &part.positive));
+        let (rows, ranking) = (subset.scores.len(), Ranking::new(&subset.scores, &subset.positive));
         let one_class = "all pairs are paraphrases, or all are contradictions";
         let auroc = meter
-            .figure(part.name, "AUROC", Unit::Number, rows, one_class, &|weights| ranking.auroc(weights))
+            .figure(subset.name, "AUROC", Unit::Number, rows, one_class, &|weights| ranking.auroc(weights))
             .with_chance(0.5);
         let mut figures = vec![auroc];
         match self.protocol {
             Protocol::Strict | Protocol::Literature => {
                 let (name, unit) = ("accuracy", Unit::Share);
-                figures.push(match part.decide() {
+                figures.push(match subset.decide() {
                     Ok(said) => {
                         let (truth, said): (Vec<usize>, Vec<usize>) =
-                            part.positive.iter().zip(&said).map(|(&t, &s)| (usize::from(t), usize::from(s))).unzip();
+                            subset.positive.iter().zip(&said).map(|(&t, &s)| (usize::from(t), usize::from(s))).unzip();
                         let accuracy = |w: &[f64]| ConfusionMatrix::new(&truth, &said, w, 2).accuracy();
-                        let share = part.positive.iter().filter(|&&same| same).count() as f64 / rows as f64;
+                        let share = subset.positive.iter().filter(|&&same| same).count() as f64 / rows as f64;
                         meter
-                            .figure(part.name, name, unit, rows, one_class, &accuracy)
+                            .figure(subset.name, name, unit, rows, one_class, &accuracy)
                             .with_chance(share.max(1.0 - share))
                     }
-                    Err(error) => Figure::undefined(part.name, name, unit, rows, error.to_string()),
+                    Err(error) => Figure::undefined(subset.name, name, unit, rows, error.to_string()),
                 });
             }
             Protocol::Reference => {
-                let name = (part.name, "accuracy, reference threshold", Unit::Share);
-                match reference_threshold(&part.scores, &part.positive) {
+                let name = (subset.name, "accuracy, reference threshold", Unit::Share);
+                match reference_threshold(&subset.scores, &subset.positive) {
                     Ok((threshold, accuracy)) => {
                         figures.push(Figure::plain(name.0, name.1, name.2, accuracy, rows));
                         figures.push(Figure::plain(name.0, "threshold", Unit::Number, threshold, rows));
@@ -140,14 +140,14 @@ impl TemporalSentence {
     }
 }
 
-struct Part<'a> {
+struct SentenceSubset<'a> {
     name: &'a str,
     scores: Vec<f64>,
     positive: Vec<bool>,
     sentences: Vec<&'a str>,
 }
 
-impl Part<'_> {
+impl SentenceSubset<'_> {
     /// Whether each pair is called a paraphrase, by the threshold of the folds it is not in.
     fn decide(&self) -> Result<Vec<bool>> {
         let classes: Vec<usize> = self.positive.iter().map(|&same| usize::from(same)).collect();

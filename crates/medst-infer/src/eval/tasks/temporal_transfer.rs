@@ -7,13 +7,14 @@
 //! counted together. The paper's own heads are not described; ours are the same for every encoder.
 
 use super::Input;
-use super::linear_heads::{self, Part, Readout};
+use super::linear_heads::{self, ProbeSplit, Readout};
 use crate::Result;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::metrics::ConfusionMatrix;
 use crate::eval::pairs::ImagePairs;
 use crate::eval::result::{Figure, Meter, Plot, Protocol, Task, TaskResult, Unit};
 use crate::eval::subgroups::Subgroups;
+use crate::labels::words;
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics::ConfusionMatrix;
 
 /// The courses by class number.
 pub const COURSES: [&str; 5] = ["improving", "stable", "worsening", "new", "resolved"];
@@ -77,7 +78,7 @@ impl TemporalTransfer<'_> {
                 let mut unlearnt = Vec::new();
                 for (finding, classes) in &data.findings {
                     if !self.learn(data, from, &sources, classes, readout, &mut said)? {
-                        unlearnt.push(super::words(finding));
+                        unlearnt.push(words(finding));
                     }
                 }
                 if readout == Readout::Concatenation && !unlearnt.is_empty() {
@@ -124,12 +125,12 @@ impl TemporalTransfer<'_> {
             classes.iter().enumerate().filter_map(|(row, class)| Some((row, (*class)?))).unzip();
         let from_source: Vec<usize> = (0..rows.len()).filter(|&n| data.sources[rows[n]] == from).collect();
         let subjects: Vec<String> = from_source.iter().map(|&n| data.pairs.subjects[rows[n]].clone()).collect();
-        let parts = linear_heads::parts(&subjects, SEED);
+        let splits = linear_heads::splits(&subjects, SEED);
         let of = |validates: bool| -> Vec<usize> {
             from_source
                 .iter()
-                .zip(&parts)
-                .filter(|(_, part)| (**part == Part::Test) == validates)
+                .zip(&splits)
+                .filter(|(_, split)| (**split == ProbeSplit::Test) == validates)
                 .map(|(&n, _)| n)
                 .collect()
         };
@@ -142,8 +143,8 @@ impl TemporalTransfer<'_> {
         let tested: Vec<usize> = (0..rows.len()).filter(|&n| data.sources[rows[n]] != from).collect();
         let found = linear_heads::said(&features, &truth, COURSES.len(), &training, &validation, &tested);
         for (&n, class) in tested.iter().zip(found) {
-            let place = sources.iter().position(|source| **source == data.sources[rows[n]]);
-            let Some(decisions) = place.map(|place| &mut said[place]) else { continue };
+            let index = sources.iter().position(|source| **source == data.sources[rows[n]]);
+            let Some(decisions) = index.map(|index| &mut said[index]) else { continue };
             decisions.rows.push(rows[n]);
             decisions.truth.push(truth[n]);
             decisions.said.push(class);

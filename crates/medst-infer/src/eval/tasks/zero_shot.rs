@@ -6,13 +6,14 @@
 //! * Reference: the figures of the decision alone; its "AUROC" is the area under the curve of a yes
 //!   or no.
 
-use super::{Input, dot, mean_of_all, words};
+use super::{Input, dot, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::metrics::{Calibration, ConfusionMatrix, Ranking};
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
 use crate::eval::subgroups::Subgroups;
+use crate::labels::words;
+use crate::stats::bootstrap::{Bootstrap, Clusters};
+use crate::stats::metrics::{Calibration, ConfusionMatrix, Ranking};
 
 /// The temperature of the contrastive loss, at which similarities become probabilities.
 pub const TEMPERATURE: f64 = 0.07;
@@ -98,13 +99,14 @@ impl ZeroShot<'_> {
                 let rows: Vec<usize> = (scored.start..scored.start + scored.of.truth.len()).collect();
                 let reason = format!("every image {} {}", scored.all_alike(), words(&scored.of.name));
                 let figure = meter.figure_of(&scored.of.name, name, unit, &rows, &reason, &|weights| {
-                    statistic(scored, scored.own(weights))
+                    statistic(scored, scored.weights_of(weights))
                 });
                 result.figures.push(Figure { chance, ..figure });
             }
             if all.len() > 1 {
-                let mean =
-                    |weights: &[f64]| mean_of_all(all.iter().map(|scored| statistic(scored, scored.own(weights))));
+                let mean = |weights: &[f64]| {
+                    mean_of_all(all.iter().map(|scored| statistic(scored, scored.weights_of(weights))))
+                };
                 let figure = meter.figure("mean", name, unit, start, "undefined for a finding", &mean);
                 result.figures.push(Figure { chance, ..figure });
             }
@@ -167,7 +169,7 @@ impl<'a> Scored<'a> {
         }
     }
 
-    fn own<'w>(&self, weights: &'w [f64]) -> &'w [f64] {
+    fn weights_of<'w>(&self, weights: &'w [f64]) -> &'w [f64] {
         &weights[self.start..self.start + self.truth.len()]
     }
 

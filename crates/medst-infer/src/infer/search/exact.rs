@@ -11,16 +11,16 @@ const BLOCK: usize = 4096;
 /// number.
 pub fn nearest(vectors: &Vectors, rows: &[usize], query: &[f32], count: usize) -> Vec<(usize, f32)> {
     let all = ArrayView2::from_shape((vectors.len(), vectors.width()), vectors.values()).expect("rows of one width");
-    let asked = ArrayView1::from(query);
+    let query = ArrayView1::from(query);
     let mut scored: Vec<(usize, f32)> = Vec::with_capacity(rows.len());
     if rows.len() == vectors.len() {
         for start in (0..vectors.len()).step_by(BLOCK) {
             let end = (start + BLOCK).min(vectors.len());
-            let block = all.slice(ndarray::s![start..end, ..]).dot(&asked);
+            let block = all.slice(ndarray::s![start..end, ..]).dot(&query);
             scored.extend(block.iter().enumerate().map(|(n, &score)| (start + n, score)));
         }
     } else {
-        scored.extend(rows.iter().map(|&row| (row, all.row(row).dot(&asked))));
+        scored.extend(rows.iter().map(|&row| (row, all.row(row).dot(&query))));
     }
     let order = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let count = count.min(scored.len());

@@ -63,7 +63,7 @@ pub fn build(images: &Vectors, places: &[Option<usize>], folder: &Path, progress
     let step = rows.len().div_ceil(ASKED).max(1);
     let all: Vec<usize> = (0..images.len()).collect();
     let study_of: Vec<usize> = rows.iter().map(|row| row.1).collect();
-    let (mut found, mut asked) = (0, 0);
+    let (mut found, mut expected) = (0, 0);
     for (query, study) in rows.iter().step_by(step) {
         // Rows of `images` are in the order of the studies. That an image finds itself is not
         // counted.
@@ -71,9 +71,9 @@ pub fn build(images: &Vectors, places: &[Option<usize>], folder: &Path, progress
         let exact: Vec<usize> = exact.filter(|found| found != study).take(10).collect();
         let approximate = graph.nearest(query, 11);
         found += exact.iter().filter(|study| approximate.contains(study)).count();
-        asked += exact.len();
+        expected += exact.len();
     }
-    Ok(found as f64 / asked.max(1) as f64)
+    Ok(found as f64 / expected.max(1) as f64)
 }
 
 impl Graph {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use medst_data::files::folder::{Foreign, check_replaceable, publish_folder, recover, seal, stage_folder};
 use medst_data::files::sha256_of;
 use medst_data::files::sums::{Sums, check_found};
-use medst_data::gather::{Gathered, LeftOut, Picture};
+use medst_data::gather::{Gathered, LeftOut, PictureLocation};
 use medst_data::input;
 use medst_data::progress::Progress;
 use medst_data::study::Day;
@@ -152,8 +152,8 @@ pub fn build(
             subject: study.subject.clone(),
             acquired: study.acquired,
             frontal: study.frontal.as_ref().or(study.lateral.as_ref()).and_then(|picture| match picture {
-                Picture::File(path) => Some(path.clone()),
-                Picture::Stored(_) => None,
+                PictureLocation::File(path) => Some(path.clone()),
+                PictureLocation::Stored(_) => None,
             }),
             report: study.report.clone(),
             labels: study.labels.clone(),
@@ -162,9 +162,9 @@ pub fn build(
         lines.push(b'\n');
     }
     let missing = vec![f32::NAN; engine.width()];
-    let npy = |vectors: &Vectors, places: &[Option<usize>]| {
-        let rows = places.iter().map(|place| place.map_or(missing.as_slice(), |row| vectors.row(row)));
-        npy_bytes(places.len(), engine.width(), rows)
+    let npy = |vectors: &Vectors, rows: &[Option<usize>]| {
+        let vectors_of_rows = rows.iter().map(|row| row.map_or(missing.as_slice(), |row| vectors.row(row)));
+        npy_bytes(rows.len(), engine.width(), vectors_of_rows)
     };
     let files = [
         (STUDIES, lines),

@@ -21,7 +21,7 @@ pub mod index;
 pub mod query;
 
 pub use index::{Among, Index, Indexed, StudyRecord, WithGraph, build, check_target};
-pub use query::{Answer, Filter, Found, Query, together};
+pub use query::{Answer, Filter, Hit, Query, together};
 
 const MISSING: &str = "this medst was built without approximate search; build it with --features medst-cli/approximate";
 

@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use super::exact::nearest;
 use super::index::{Among, Index, StudyRecord};
-use crate::eval::suite::truth;
-use crate::eval::tasks::words;
+use crate::labels::{truth, words};
 use crate::{Error, Result};
 
 /// Which studies may answer.
@@ -22,12 +21,12 @@ pub struct Filter {
     pub from: Option<f64>,
     pub to: Option<f64>,
     /// Labels and the values they must have.
-    pub findings: Vec<(String, Wanted)>,
+    pub findings: Vec<(String, LabelCondition)>,
 }
 
-/// What a label must be.
+/// What the value of a label must be.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wanted {
+pub enum LabelCondition {
     Present,
     Absent,
     Value(String),
@@ -49,7 +48,7 @@ pub struct Query {
 
 /// A study that answers.
 #[derive(Clone, Debug, Serialize)]
-pub struct Found {
+pub struct Hit {
     pub place: usize,
     /// Cosine.
     pub similarity: f64,
@@ -67,7 +66,7 @@ pub struct Answer {
     /// Where it was not exact: the graph's recall@10 against exact search, from when it was built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall: Option<f64>,
-    pub found: Vec<Found>,
+    pub found: Vec<Hit>,
 }
 
 impl Filter {
@@ -85,17 +84,17 @@ impl Filter {
     ///
     /// # Errors
     /// An empty name.
-    pub fn finding(text: &str) -> Result<(String, Wanted)> {
+    pub fn finding(text: &str) -> Result<(String, LabelCondition)> {
         let (name, value) = text.split_once('=').unwrap_or((text, "1"));
-        let wanted = match value.trim() {
-            "1" | "yes" => Wanted::Present,
-            "0" | "no" => Wanted::Absent,
-            value => Wanted::Value(value.to_string()),
+        let condition = match value.trim() {
+            "1" | "yes" => LabelCondition::Present,
+            "0" | "no" => LabelCondition::Absent,
+            value => LabelCondition::Value(value.to_string()),
         };
         if name.trim().is_empty() {
             Err(Error::Input(format!("`{text}`: expected a label, LABEL=0 or COLUMN=VALUE")))
         } else {
-            Ok((words(name), wanted))
+            Ok((words(name), condition))
         }
     }
 
@@ -108,12 +107,14 @@ impl Filter {
     pub fn passes(&self, study: &StudyRecord) -> bool {
         let of = |subjects: &[String]| study.subject.as_ref().is_some_and(|subject| subjects.contains(subject));
         let day = study.acquired.map(|day| day.0);
-        let label = |(name, wanted): &(String, Wanted)| {
+        let label = |(name, condition): &(String, LabelCondition)| {
             let cell = study.labels.iter().find(|(column, _)| words(column) == *name).map(|cell| cell.1.as_str());
-            match (cell, wanted) {
+            match (cell, condition) {
                 (None, _) => false,
-                (Some(cell), Wanted::Value(value)) => words(cell) == words(value),
-                (Some(cell), wanted) => truth::binary(cell).ok().flatten() == Some(matches!(wanted, Wanted::Present)),
+                (Some(cell), LabelCondition::Value(value)) => words(cell) == words(value),
+                (Some(cell), condition) => {
+                    truth::binary(cell).ok().flatten() == Some(matches!(condition, LabelCondition::Present))
+                }
             }
         };
         (self.subjects.is_empty() || of(&self.subjects))
@@ -150,8 +151,8 @@ impl Index {
             Among::Reports => &self.reports,
         };
         if query.vector.len() != vectors.width() {
-            let (asked, width) = (query.vector.len(), vectors.width());
-            return Err(Error::Input(format!("the query has {asked} values, but the index has {width}")));
+            let (length, width) = (query.vector.len(), vectors.width());
+            return Err(Error::Input(format!("the query has {length} values, but the index has {width}")));
         }
         let (has, open) = (self.has(query.among), query.filter.is_open());
         let may =
@@ -169,8 +170,8 @@ impl Index {
         // A walk through a graph may end before it has met enough studies.
         let near = near.filter(|near| near.len() >= query.count.min(rows.len()));
         let best = nearest(vectors, near.as_ref().unwrap_or(&rows), &query.vector, query.count);
-        let found = |(place, (row, similarity)): (usize, (usize, f32))| Found {
-            place: place + 1,
+        let hit = |(index, (row, similarity)): (usize, (usize, f32))| Hit {
+            place: index + 1,
             similarity: f64::from(similarity),
             study: self.studies[row].clone(),
         };
@@ -179,7 +180,7 @@ impl Index {
             candidates: rows.len(),
             exact: near.is_none(),
             recall: near.as_ref().and_then(|_| self.graph_recall()),
-            found: best.into_iter().enumerate().map(found).collect(),
+            found: best.into_iter().enumerate().map(hit).collect(),
         })
     }
 
@@ -200,10 +201,10 @@ impl Index {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = self.found.iter().map(|found| found.study.study.chars().count()).max().unwrap_or(0).clamp(5, 60);
-        for found in &self.found {
-            let StudyRecord { study, subject, acquired, report, labels, .. } = &found.study;
-            write!(f, "{:>3}  {:.3}  {study:id$}", found.place, found.similarity)?;
+        let id = self.found.iter().map(|hit| hit.study.study.chars().count()).max().unwrap_or(0).clamp(5, 60);
+        for hit in &self.found {
+            let StudyRecord { study, subject, acquired, report, labels, .. } = &hit.study;
+            write!(f, "{:>3}  {:.3}  {study:id$}", hit.place, hit.similarity)?;
             if let Some(subject) = subject {
                 write!(f, "  subject {subject}")?;
             }

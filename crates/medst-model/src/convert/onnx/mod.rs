@@ -25,11 +25,11 @@ use self::graph::{Graph, Weights};
 use self::image::Views;
 use self::proto::{Axis, Model, OPSET, Port};
 use super::fill::Filled;
-use super::group::Group;
 use super::transformers::write_vocabulary;
 use crate::model::MedSt;
 use crate::model::card::{ModelCard, VOCABULARY};
 use crate::model::config::{Lateral, ModelConfig};
+use crate::model::group::Group;
 use crate::model::head::HeadTask;
 use crate::{Error, Result};
 

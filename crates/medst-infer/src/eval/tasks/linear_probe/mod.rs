@@ -22,12 +22,13 @@ use tch::nn::OptimizerConfig;
 use tch::{Device, Kind, Reduction, Tensor, nn};
 
 use self::tested::Tested;
-use super::{Input, Undefined, words};
+use super::{Input, Undefined};
 use crate::eval::Vectors;
-use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::published;
 use crate::eval::result::{Figure, Meter, Protocol, Task, TaskResult, Unit};
 use crate::eval::subgroups::Subgroups;
+use crate::labels::words;
+use crate::stats::bootstrap::{Bootstrap, Clusters};
 use crate::{Error, Result};
 
 /// The evaluator, with the paper's settings by default.
@@ -132,9 +133,9 @@ impl ProbeTruth {
                 of.iter().enumerate().for_each(|(row, &class)| values[row * outputs + class] = 1.0);
             }
             ProbeTruth::Findings { of, .. } => {
-                for (place, label) in of.iter().flatten().enumerate() {
-                    values[place] = f32::from(u8::from(*label == Some(true)));
-                    known[place] = f32::from(u8::from(label.is_some()));
+                for (index, label) in of.iter().flatten().enumerate() {
+                    values[index] = f32::from(u8::from(*label == Some(true)));
+                    known[index] = f32::from(u8::from(label.is_some()));
                 }
             }
         }
@@ -389,7 +390,7 @@ fn draw_rows(rows: &[usize], share: f64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     NumpyRandom::new(REFERENCE_SEED).shuffle(&mut order);
     order.truncate((rows.len() as f64 * share).round_ties_even() as usize);
-    order.into_iter().map(|place| rows[place]).collect()
+    order.into_iter().map(|index| rows[index]).collect()
 }
 
 /// A tenth of the subjects for validation.
@@ -464,11 +465,11 @@ mod tests {
 
     #[test]
     fn one_class_and_missing_splits_are_told() {
-        let mut one = data(true);
-        if let ProbeTruth::Classes { of, .. } = &mut one.truth {
-            one.splits.iter().zip(of).filter(|row| *row.0 == Split::Train).for_each(|row| *row.1 = 1);
+        let mut one_class = data(true);
+        if let ProbeTruth::Classes { of, .. } = &mut one_class.truth {
+            one_class.splits.iter().zip(of).filter(|row| *row.0 == Split::Train).for_each(|row| *row.1 = 1);
         }
-        let result = quick().evaluate(&one).unwrap();
+        let result = quick().evaluate(&one_class).unwrap();
         assert!(result.figures[0].text().contains("training rows are b"), "{result}");
         let mut none = data(true);
         none.splits.iter_mut().for_each(|split| *split = Split::Train);

@@ -19,10 +19,10 @@ const BLOCK: usize = 64;
 /// The groups of figures, with the probabilities of the test rows.
 pub(super) fn probes(data: &ProbeData, training: &[usize], test: &[usize]) -> [(&'static str, Probabilities); 2] {
     let features = data.features.unit();
-    let (known, asked) = (features.select(training), features.select(test));
+    let (known, queries) = (features.select(training), features.select(test));
     [
-        ("nearest neighbours", votes(data, training, &known, &asked)),
-        ("prototypes", prototypes(data, training, &known, &asked)),
+        ("nearest neighbours", votes(data, training, &known, &queries)),
+        ("prototypes", prototypes(data, training, &known, &queries)),
     ]
 }
 
@@ -36,15 +36,15 @@ fn labels(data: &ProbeData, training: &[usize], output: usize) -> Vec<Option<f64
     training.iter().map(label).collect()
 }
 
-fn votes(data: &ProbeData, training: &[usize], known: &Vectors, asked: &Vectors) -> Probabilities {
+fn votes(data: &ProbeData, training: &[usize], known: &Vectors, queries: &Vectors) -> Probabilities {
     let outputs = data.truth.names().len();
     let by_output: Vec<Vec<Option<f64>>> = (0..outputs).map(|output| labels(data, training, output)).collect();
     let all = view(known);
-    let starts: Vec<usize> = (0..asked.len()).step_by(BLOCK).collect();
+    let starts: Vec<usize> = (0..queries.len()).step_by(BLOCK).collect();
     starts
         .into_par_iter()
         .flat_map_iter(|start| {
-            let part = asked.select(&(start..(start + BLOCK).min(asked.len())).collect::<Vec<_>>());
+            let part = queries.select(&(start..(start + BLOCK).min(queries.len())).collect::<Vec<_>>());
             let mut cosines = ndarray::Array2::<f32>::zeros((part.len(), known.len()));
             general_mat_mul(1.0, &view(&part), &all.t(), 0.0, &mut cosines);
             let of_row = |row: ndarray::ArrayView1<'_, f32>| -> Vec<f64> {
@@ -76,7 +76,7 @@ fn vote(cosines: &[f32], labels: &[Option<f64>]) -> f64 {
     if total > 0.0 { sum / total } else { 0.5 }
 }
 
-fn prototypes(data: &ProbeData, training: &[usize], known: &Vectors, asked: &Vectors) -> Probabilities {
+fn prototypes(data: &ProbeData, training: &[usize], known: &Vectors, queries: &Vectors) -> Probabilities {
     let outputs = data.truth.names().len();
     let mean = |output: usize, shown: f64| {
         let labels = labels(data, training, output);
@@ -93,14 +93,14 @@ fn prototypes(data: &ProbeData, training: &[usize], known: &Vectors, asked: &Vec
                 let sum: f64 = weights.iter().sum();
                 weights.into_iter().map(|weight| weight / sum).collect()
             };
-            asked.rows().map(of_row).collect()
+            queries.rows().map(of_row).collect()
         }
         ProbeTruth::Findings { .. } => {
             let means: Vec<[Vec<f32>; 2]> =
                 (0..outputs).map(|output| [1.0, 0.0].map(|shown| mean(output, shown))).collect();
             let there =
                 |row: &[f32], [shown, not]: &[Vec<f32>; 2]| 1.0 / (1.0 + (cosine(row, not) - cosine(row, shown)).exp());
-            asked.rows().map(|row| means.iter().map(|means| there(row, means)).collect()).collect()
+            queries.rows().map(|row| means.iter().map(|means| there(row, means)).collect()).collect()
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What trained probes are worth on the test rows.
 
 use super::{Probabilities, ProbeData, ProbeTruth};
-use crate::eval::metrics::{Calibration, ConfusionMatrix, Ranking};
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Unit, extremes};
-use crate::eval::tasks::{mean_of_all, words};
+use crate::eval::tasks::mean_of_all;
+use crate::labels::words;
+use crate::stats::metrics::{Calibration, ConfusionMatrix, Ranking};
 
 /// Test rows with the predictions of the probes of all seeds.
 pub(super) struct Tested<'a> {
@@ -33,24 +34,24 @@ impl<'a> Tested<'a> {
         };
         let runs = probabilities.into_iter().map(|probabilities| {
             let known = |output: usize| -> (Vec<usize>, Vec<bool>) {
-                let label = |place: usize| match &data.truth {
-                    ProbeTruth::Classes { of, .. } => Some(of[test[place]] == output),
-                    ProbeTruth::Findings { of, .. } => of[test[place]][output],
+                let label = |index: usize| match &data.truth {
+                    ProbeTruth::Classes { of, .. } => Some(of[test[index]] == output),
+                    ProbeTruth::Findings { of, .. } => of[test[index]][output],
                 };
-                (0..test.len()).filter_map(|place| Some((place, label(place)?))).unzip()
+                (0..test.len()).filter_map(|index| Some((index, label(index)?))).unzip()
             };
             let (mut rankings, mut decisions) = (Vec::new(), Vec::new());
             let (mut stated, mut truth) = (Vec::new(), Vec::new());
             for (output, _) in names.iter().enumerate() {
-                let (places, positive) = known(output);
-                let scores: Vec<f64> = places.iter().map(|&place| probabilities[place][output]).collect();
+                let (indexes, positive) = known(output);
+                let scores: Vec<f64> = indexes.iter().map(|&index| probabilities[index][output]).collect();
                 stated.extend(scores.iter().map(|&there| vec![1.0 - there, there]));
                 truth.extend(positive.iter().map(|&there| usize::from(there)));
                 decisions.push((
                     positive.iter().map(|&there| usize::from(there)).collect(),
                     scores.iter().map(|&score| usize::from(score > 0.5)).collect(),
                 ));
-                rankings.push((Ranking::new(&scores, &positive), places));
+                rankings.push((Ranking::new(&scores, &positive), indexes));
             }
             let calibration = match &classes {
                 Some(classes) => Calibration::new(&probabilities, classes),
@@ -164,10 +165,10 @@ impl<'a> Tested<'a> {
     pub(super) fn examples(&self, data: &ProbeData, test: &[usize]) -> Vec<Example> {
         let Some(run) = self.runs.first() else { return Vec::new() };
         let (scores, captions): (Vec<f64>, Vec<String>) = (0..test.len())
-            .map(|place| match &self.classes {
+            .map(|index| match &self.classes {
                 Some(classes) => {
-                    let (class, said) = (&self.names[classes[place]], &self.names[run.said[place]]);
-                    let probability = run.probabilities[place][classes[place]];
+                    let (class, said) = (&self.names[classes[index]], &self.names[run.said[index]]);
+                    let probability = run.probabilities[index][classes[index]];
                     (
                         probability,
                         format!("{class}; predicted {said}, probability of {class} {:.0} %", 100.0 * probability),
@@ -175,12 +176,12 @@ impl<'a> Tested<'a> {
                 }
                 None => {
                     let ProbeTruth::Findings { of, .. } = &data.truth else { return (f64::NAN, String::new()) };
-                    let outputs = of[test[place]].iter().zip(&run.probabilities[place]).enumerate();
+                    let outputs = of[test[index]].iter().zip(&run.probabilities[index]).enumerate();
                     let right =
                         outputs.filter_map(|(output, (there, &p))| Some((output, if (*there)? { p } else { 1.0 - p })));
                     let worst = right.min_by(|a, b| a.1.total_cmp(&b.1));
                     worst.map_or((f64::NAN, String::new()), |(output, probability)| {
-                        let there = of[test[place]][output] == Some(true);
+                        let there = of[test[index]][output] == Some(true);
                         let name = words(&self.names[output]);
                         let name = if there { name } else { format!("no {name}") };
                         (probability, format!("{name}: probability {:.0} %", 100.0 * probability))
@@ -188,7 +189,7 @@ impl<'a> Tested<'a> {
                 }
             })
             .unzip();
-        let example = |(kind, place): (_, usize)| Example::new(kind, &captions[place], [data.rows[test[place]]]);
+        let example = |(kind, index): (_, usize)| Example::new(kind, &captions[index], [data.rows[test[index]]]);
         extremes(&scores).into_iter().map(example).collect()
     }
 }
@@ -198,20 +199,20 @@ fn highest(row: &[f64]) -> usize {
 }
 
 impl Run {
-    fn own(&self, output: usize, weights: &[f64]) -> Vec<f64> {
-        self.rankings[output].1.iter().map(|&place| weights[place]).collect()
+    fn weights_of(&self, output: usize, weights: &[f64]) -> Vec<f64> {
+        self.rankings[output].1.iter().map(|&index| weights[index]).collect()
     }
 
     fn auroc(&self, output: usize, weights: &[f64]) -> Option<f64> {
-        self.rankings[output].0.auroc(&self.own(output, weights))
+        self.rankings[output].0.auroc(&self.weights_of(output, weights))
     }
 
     fn average_precision(&self, output: usize, weights: &[f64]) -> Option<f64> {
-        self.rankings[output].0.average_precision(&self.own(output, weights))
+        self.rankings[output].0.average_precision(&self.weights_of(output, weights))
     }
 
     fn matrix(&self, output: usize, weights: &[f64]) -> ConfusionMatrix {
         let (truth, said) = &self.decisions[output];
-        ConfusionMatrix::new(truth, said, &self.own(output, weights), 2)
+        ConfusionMatrix::new(truth, said, &self.weights_of(output, weights), 2)
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::group::{Group, Side};
+use crate::model::group::{Group, Side};
 
 /// What is taken of a file, where it is not all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,7 @@ use medst_data::boxes::{self, Boxes};
 use medst_data::corpus::Corpus;
 use medst_data::corpus::plan::TextTable;
 
-use super::Refusal;
-use crate::eval::pairs::Course;
-use crate::eval::prompts;
-use crate::eval::tasks::words;
+use super::{Course, prompts, words};
 
 /// Counts by reason.
 pub type Skipped = BTreeMap<String, u64>;
@@ -71,6 +68,15 @@ pub fn values<'a>(corpus: &'a Corpus, rows: &[usize], column: &str) -> Vec<Optio
     rows.iter().map(value).map(|value| value.filter(|value| !value.is_empty())).collect()
 }
 
+/// A column that a table lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MissingColumn {
+    #[error("pairs.csv has no column previous or no column current")]
+    Pairs,
+    #[error("sentences.csv has no column {0}")]
+    Sentences(&'static str),
+}
+
 /// The pairs of `pairs.csv`.
 ///
 /// * `C`: a course.
@@ -93,7 +99,7 @@ impl<C> PairTruth<C> {
 ///
 /// # Errors
 /// Columns that are missing.
-pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth, Refusal> {
+pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth, MissingColumn> {
     read_pairs(corpus, table, skipped, Course::parse)
 }
 
@@ -102,7 +108,11 @@ pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Resul
 ///
 /// # Errors
 /// As [`pairs`].
-pub fn worded_pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth<String>, Refusal> {
+pub fn worded_pairs(
+    corpus: &Corpus,
+    table: &TextTable,
+    skipped: &mut Skipped,
+) -> Result<PairTruth<String>, MissingColumn> {
     read_pairs(corpus, table, skipped, |word| (!word.is_empty()).then(|| word.to_string()))
 }
 
@@ -112,10 +122,10 @@ fn read_pairs<C>(
     table: &TextTable,
     skipped: &mut Skipped,
     parse: impl Fn(&str) -> Option<C>,
-) -> Result<PairTruth<C>, Refusal> {
+) -> Result<PairTruth<C>, MissingColumn> {
     let column = |name: &str| table.columns.iter().position(|column| column == name);
     let (Some(previous), Some(current)) = (column("previous"), column("current")) else {
-        return Err("pairs.csv has no column previous or no column current".into());
+        return Err(MissingColumn::Pairs);
     };
     let rows: HashMap<&str, usize> =
         corpus.studies().iter().enumerate().map(|(row, study)| (study.study.0.as_str(), row)).collect();
@@ -152,14 +162,14 @@ pub struct SentenceTruth {
 ///
 /// # Errors
 /// Columns that are missing.
-pub fn sentences(table: &TextTable, skipped: &mut Skipped) -> Result<SentenceTruth, Refusal> {
+pub fn sentences(table: &TextTable, skipped: &mut Skipped) -> Result<SentenceTruth, MissingColumn> {
     let column = |name: &str| table.columns.iter().position(|column| column == name);
     let needed = ["sentence_1", "sentence_2", "category"].map(|name| column(name).ok_or(name));
     let [first, second, category] = match needed {
         [Ok(first), Ok(second), Ok(category)] => [first, second, category],
         [a, b, c] => {
             let missing = [a, b, c].into_iter().find_map(Result::err).unwrap_or_default();
-            return Err(Refusal(format!("sentences.csv has no column {missing}")));
+            return Err(MissingColumn::Sentences(missing));
         }
     };
     let subset = column("subset");

@@ -7,11 +7,11 @@ use medst_data::files::sums::{Sums, check_found};
 use medst_data::report::WordPiece;
 use tch::Device;
 
-use super::card::{CARD, MODEL, ModelCard, VOCABULARY};
-use super::config::Precision;
-use super::weights::TensorFile;
-use super::{MedSt, builtin};
 use crate::convert::reference;
+use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
+use crate::model::config::Precision;
+use crate::model::weights::TensorFile;
+use crate::model::{MedSt, builtin};
 use crate::{Error, Result};
 
 /// A model that is ready for use, together with its tokeniser.

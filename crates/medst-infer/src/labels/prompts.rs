@@ -28,7 +28,7 @@ pub const MS_CXR_T: [&str; 5] = ["consolidation", "edema", "pleural effusion", "
 
 /// The finding of a label column, written as words; `None` for columns about something else.
 pub fn finding(column: &str) -> Option<String> {
-    let words = super::tasks::words(column).replace('-', " ");
+    let words = super::words(column).replace('-', " ");
     // RSNA's challenge calls its one finding so.
     if words == "target" {
         return Some("pneumonia".into());

@@ -31,7 +31,7 @@ impl Ranking {
         assert_eq!(scores.len(), positive.len(), "a score for each row");
         let mut order: Vec<(usize, bool)> = positive.iter().copied().enumerate().collect();
         order.sort_by(|a, b| scores[b.0].total_cmp(&scores[a.0]));
-        let new = |&place: &usize| place == 0 || scores[order[place].0] != scores[order[place - 1].0];
+        let new = |&index: &usize| index == 0 || scores[order[index].0] != scores[order[index - 1].0];
         let starts = (0..order.len()).filter(new).collect();
         Ranking { starts, scores: scores.to_vec(), order }
     }

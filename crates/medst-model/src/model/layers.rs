@@ -8,7 +8,7 @@ use std::ptr::null;
 
 use tch::{Kind, Tensor};
 
-use super::parameters::{LayerNorm, Linear};
+use super::parameters::{Init, Scope};
 use crate::ops::{check, pointer, take};
 
 unsafe extern "C" {
@@ -51,6 +51,57 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
+/// An affine map `x ↦ x·Wᵀ + b`, `W` of shape `[outputs, inputs]`.
+#[derive(Debug)]
+pub struct Linear {
+    pub weight: Tensor,
+    pub bias: Tensor,
+}
+
+impl Linear {
+    pub fn new(scope: &Scope, inputs: i64, outputs: i64) -> Linear {
+        Linear {
+            weight: scope.parameter("weight", &[outputs, inputs], Init::TruncatedNormal),
+            bias: scope.parameter("bias", &[outputs], Init::Zeros),
+        }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        linear(x, &self.weight, &self.bias)
+    }
+
+    /// Multiplies in eight bits from now on, for inference on a CPU (`ops/int8.cpp`). Only
+    /// functions of this module that take a whole layer can use it then; the registry keeps the
+    /// float32 weight.
+    pub fn compute_in_int8(&mut self) {
+        (self.weight, self.bias) = pack_int8(&self.weight, &self.bias);
+    }
+}
+
+/// Layer normalisation over the last axis.
+#[derive(Debug)]
+pub struct LayerNorm {
+    pub weight: Tensor,
+    pub bias: Tensor,
+    pub epsilon: f64,
+}
+
+impl LayerNorm {
+    /// Its scale and shift are precise: they act on the sum that runs through all blocks.
+    pub fn new(scope: &Scope, width: i64, epsilon: f64) -> LayerNorm {
+        let scope = scope.precise();
+        LayerNorm {
+            weight: scope.parameter("weight", &[width], Init::Ones),
+            bias: scope.parameter("bias", &[width], Init::Zeros),
+            epsilon,
+        }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.epsilon, true)
+    }
+}
+
 /// `contract(gelu(expand(x)))`; with `norm` the second half of a transformer block,
 /// `x + contract(gelu(expand(norm(x))))`. `x` is `[…, H]`.
 ///
@@ -84,13 +135,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
 }
 
 /// A layer's weight, `[N, K]` float32, and bias, `[N]`, in the form in which [`linear`], [`mlp`]
-/// and
-/// [`Attend::forward`] multiply in eight bits: weights rounded to 255 levels per output, inputs to
-/// 255 levels per token.
+/// and [`Attend::forward`] multiply in eight bits: weights rounded to 255 levels per output, inputs
+/// to 255 levels per token.
 ///
 /// # Panics
 /// Where libtorch was built without oneDNN.
-pub fn pack_int8(weight: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
+fn pack_int8(weight: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
     let _guard = tch::no_grad_guard();
     let (weight, bias) = (weight.detach(), bias.detach());
     let mut results = [std::ptr::null_mut(); 2];
@@ -206,7 +256,6 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::model::parameters::Scope;
 
     const WIDTH: i64 = 6;
 

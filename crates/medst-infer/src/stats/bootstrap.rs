@@ -142,8 +142,8 @@ impl Replicates {
 
 /// Linear interpolation between sorted values, as NumPy's default.
 fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (low, part) = (place.floor() as usize, place.fract());
+    let position = share * (sorted.len() - 1) as f64;
+    let (low, part) = (position.floor() as usize, position.fract());
     let high = (low + 1).min(sorted.len() - 1);
     sorted[low] + (sorted[high] - sorted[low]) * part
 }
@@ -195,9 +195,9 @@ mod tests {
 
     #[test]
     fn one_subject_has_no_interval_and_an_undefined_figure_is_none() {
-        let one = Clusters::new(["a", "a", "a"]);
-        assert_eq!(Bootstrap::default().estimate(&one, &mean(&[1.0, 2.0, 3.0])).unwrap().interval, None);
-        assert!(Bootstrap::default().estimate(&one, &|_| None).is_none());
-        assert!(Bootstrap::default().estimate(&one, &|_| Some(f64::NAN)).is_none());
+        let one_subject = Clusters::new(["a", "a", "a"]);
+        assert_eq!(Bootstrap::default().estimate(&one_subject, &mean(&[1.0, 2.0, 3.0])).unwrap().interval, None);
+        assert!(Bootstrap::default().estimate(&one_subject, &|_| None).is_none());
+        assert!(Bootstrap::default().estimate(&one_subject, &|_| Some(f64::NAN)).is_none());
     }
 }
