@@ -91,7 +91,7 @@ fn the_script_of_one_machine_stops_on_request_and_goes_on() {
     let medst = Path::new(env!("CARGO_BIN_EXE_medst")).parent().unwrap();
     let search = format!("{}:{}", medst.display(), std::env::var("PATH").unwrap());
     // More than are done before it is stopped, few enough to wait for.
-    let more = ["train.sequences_per_batch=7", "train.epochs=200", "train.max_steps=40", "train.validate_every=1000"];
+    let more = ["train.sequences_per_batch=7", "train.epochs=200", "train.max_steps=24", "train.validate_every=1000"];
     let settings = [SMALL, EXACT, &more].concat().iter().map(|setting| format!("--set {setting}")).collect::<Vec<_>>();
     let start = || {
         let mut command = Command::new(&path);
@@ -113,13 +113,13 @@ fn the_script_of_one_machine_stops_on_request_and_goes_on() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{said}");
     let done = lines(&at.join("run"), "train").len();
-    assert!(done < 40, "it was not stopped");
+    assert!(done < 24, "it was not stopped");
     assert!(at.join("run/last/model.safetensors").exists(), "no checkpoint\n{said}");
 
     let output = start().wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let steps: Vec<u64> = lines(&at.join("run"), "train").iter().map(|line| line["step"].as_u64().unwrap()).collect();
-    assert_eq!(steps, (1..=40).collect::<Vec<u64>>());
+    assert_eq!(steps, (1..=24).collect::<Vec<u64>>());
 }
 
 /// With fakes of SLURM's commands: what the script does for each way in which a job can end.

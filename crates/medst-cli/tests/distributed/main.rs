@@ -102,7 +102,7 @@ fn several_processes_compute_the_steps_of_one() {
     }
     let folder = corpus();
     let at = folder.path();
-    let long = ["train.max_steps=20", "train.epochs=40"];
+    let long = ["train.max_steps=12", "train.epochs=40"];
     // 7 sequences per batch: divisible by neither 2 nor 4, and not a divisor of the number of
     // subjects.
     agree(at, "uneven", &[&long[..], &["train.sequences_per_batch=7"]].concat(), &[2, 4]);
