@@ -61,6 +61,9 @@ fn weights(run: &Path) -> Vec<(String, Tensor)> {
     all
 }
 
+/// Steps that several processes compute as one does.
+const STEPS: usize = 12;
+
 /// Trains in one process and in several; all must agree.
 fn agree(at: &Path, name: &str, settings: &[&str], several: &[usize]) {
     let trained = |processes: usize| {
@@ -71,7 +74,7 @@ fn agree(at: &Path, name: &str, settings: &[&str], several: &[usize]) {
         at.join(output)
     };
     let alone = trained(1);
-    assert_eq!(lines(&alone, "train").len(), 20);
+    assert_eq!(lines(&alone, "train").len(), STEPS);
     for &processes in several {
         let other = trained(processes);
         for kind in ["train", "validate"] {
@@ -102,7 +105,8 @@ fn several_processes_compute_the_steps_of_one() {
     }
     let folder = corpus();
     let at = folder.path();
-    let long = ["train.max_steps=12", "train.epochs=40"];
+    let steps = format!("train.max_steps={STEPS}");
+    let long = [steps.as_str(), "train.epochs=40"];
     // 7 sequences per batch: divisible by neither 2 nor 4, and not a divisor of the number of
     // subjects.
     agree(at, "uneven", &[&long[..], &["train.sequences_per_batch=7"]].concat(), &[2, 4]);
