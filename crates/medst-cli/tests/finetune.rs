@@ -129,7 +129,7 @@ fn it_learns_and_the_result_is_a_model_for_every_command() {
 fn a_run_that_was_stopped_comes_to_the_same_bytes() {
     let folder = corpus("24");
     let at = folder.path();
-    let long = ["train.epochs=5", "train.patience=0", "optimizer.layer_decay=0.9"];
+    let long = ["train.epochs=8", "train.patience=0", "optimizer.layer_decay=0.9"];
     let files = ["model.safetensors", "optimizer.safetensors", "state.json"];
     let change = ["data.task=change", "init.frozen=3", "train.mixup=0.4", "train.output=change"];
     stop_and_resume(at, "change", &[&long[..], &change].concat(), &files);
@@ -295,7 +295,7 @@ fn several_processes_compute_the_steps_of_one() {
     if !command::processes::launcher() {
         return;
     }
-    let folder = corpus("12");
+    let folder = corpus("24");
     let at = folder.path();
     // 7 items per batch; the last batch of an epoch is sometimes smaller than the number of
     // processes.
