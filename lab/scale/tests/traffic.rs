@@ -54,8 +54,8 @@ fn what_is_passed_follows_from_the_configuration() {
     }
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    run(at, 1, &["-q", "phantom", "raw", "--subjects", "30", "--size", "64"]);
-    run(at, 1, &["-q", "prepare", "table", "raw/studies.csv", "--out", "corpus", "--image-size", "64"]);
+    run(at, 1, &["-q", "phantom", "raw", "--subjects", "30", "--size", "128"]);
+    run(at, 1, &["-q", "prepare", "table", "raw/studies.csv", "--out", "corpus", "--image-size", "128"]);
     let tiny = root().join("configs/tiny.toml").display().to_string();
     let train = |name: &str, processes: usize, settings: &[&str]| {
         let target = format!("train.output={name}");
