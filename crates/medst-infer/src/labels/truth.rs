@@ -100,7 +100,7 @@ impl<C> PairTruth<C> {
 /// # Errors
 /// Columns that are missing.
 pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth, MissingColumn> {
-    read_pairs(corpus, table, skipped, Course::parse)
+    pairs_by(corpus, table, skipped, Course::parse)
 }
 
 /// Like [`pairs`], with the table's own words for courses, in lower case: `new` and `resolved` as
@@ -113,11 +113,16 @@ pub fn worded_pairs(
     table: &TextTable,
     skipped: &mut Skipped,
 ) -> Result<PairTruth<String>, MissingColumn> {
-    read_pairs(corpus, table, skipped, |word| (!word.is_empty()).then(|| word.to_string()))
+    pairs_by(corpus, table, skipped, |word| (!word.is_empty()).then(|| word.to_string()))
 }
 
+/// Like [`pairs`], with courses of any kind.
+///
 /// * `parse`: the course that a word in lower case means.
-fn read_pairs<C>(
+///
+/// # Errors
+/// As [`pairs`].
+pub fn pairs_by<C>(
     corpus: &Corpus,
     table: &TextTable,
     skipped: &mut Skipped,

@@ -17,7 +17,7 @@ use crate::eval::pairs::ImagePairs;
 use crate::eval::result::{Task, TaskResult};
 use crate::eval::subgroups::Subgroups;
 use crate::eval::tasks::{COURSES, TemporalTransfer, TransferData};
-use crate::labels::truth::{self, MissingColumn, PairTruth, Skipped, skip};
+use crate::labels::truth::{self, PairTruth, Skipped, skip};
 use crate::{Error, Result};
 
 /// The column that names the source of a study.
@@ -25,7 +25,7 @@ const SOURCE: &str = "dataset";
 
 /// The truth about the pairs of several sources.
 struct Pairs {
-    /// Its findings have three courses and are not used here.
+    /// Without findings, which are below.
     pairs: PairTruth,
     /// The source of each pair.
     sources: Vec<String>,
@@ -58,10 +58,9 @@ impl Plan for Pairs {
         let images = &encoded.studies.images;
         let Pairs { pairs, sources, findings } = *self;
         let kept = usable_pairs(&pairs, images, remarks);
-        let without_courses = PairTruth { findings: Vec::new(), ..pairs };
         let of_kept = |(name, classes): (String, Vec<_>)| (name, kept.iter().map(|&n| classes[n]).collect());
         let data = TransferData {
-            pairs: pairs_of(&without_courses, &kept, context, images),
+            pairs: pairs_of(&pairs, &kept, context, images),
             sources: kept.iter().map(|&n| sources[n].clone()).collect(),
             findings: findings.into_iter().map(of_kept).collect(),
         };
@@ -73,19 +72,8 @@ impl Plan for Pairs {
 ///
 /// * `name`: the source of studies without the column of sources.
 fn pairs(corpus: &Corpus, table: &TextTable, name: Option<&str>, skipped: &mut Skipped) -> Result<Pairs, Refusal> {
-    // Names of courses other than the three are not mistakes here.
-    let pairs = truth::pairs(corpus, table, &mut Skipped::new())?;
-    let known: BTreeSet<&str> = corpus.studies().iter().map(|study| study.study.0.as_str()).collect();
-    let column = |name: &str| table.columns.iter().position(|column| column == name);
-    let (Some(previous), Some(current)) = (column("previous"), column("current")) else {
-        return Err(MissingColumn::Pairs.into());
-    };
-    let is_known = |cells: &&Vec<String>| known.contains(&*cells[previous]) && known.contains(&*cells[current]);
-    let rows: Vec<&Vec<String>> = table.rows.iter().filter(is_known).collect();
-    let left_out = (table.rows.len() - rows.len()) as u64;
-    if left_out > 0 {
-        *skipped.entry("an image of the pair is not in the corpus".into()).or_default() += left_out;
-    }
+    let class = |word: &str| COURSES.iter().position(|course| *course == word);
+    let PairTruth { studies, findings } = truth::pairs_by(corpus, table, skipped, class)?;
     let source = |pair: &[usize; 2]| {
         let source = corpus.studies()[pair[1]].labels.get(SOURCE).map(String::as_str).or(name);
         source.map(str::to_string).ok_or_else(|| {
@@ -95,21 +83,8 @@ fn pairs(corpus: &Corpus, table: &TextTable, name: Option<&str>, skipped: &mut S
             ))
         })
     };
-    let sources: Vec<String> = pairs.studies.iter().map(source).collect::<Result<_, Refusal>>()?;
-    let mut findings = Vec::new();
-    for n in (0..table.columns.len()).filter(|&n| n != previous && n != current) {
-        let mut classes = Vec::with_capacity(rows.len());
-        for cells in &rows {
-            let cell = cells[n].to_lowercase();
-            let class = COURSES.iter().position(|course| *course == cell);
-            if class.is_none() && !cell.is_empty() {
-                skip(skipped, format!("{}: unknown course `{}`", table.columns[n], cells[n]));
-            }
-            classes.push(class);
-        }
-        findings.push((table.columns[n].clone(), classes));
-    }
-    Ok(Pairs { findings, pairs, sources })
+    let sources = studies.iter().map(source).collect::<Result<_, Refusal>>()?;
+    Ok(Pairs { pairs: PairTruth { studies, findings: Vec::new() }, sources, findings })
 }
 
 /// A corpus with pairs.
